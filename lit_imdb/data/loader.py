@@ -1,0 +1,80 @@
+"""Batches in an order that is a function of (seed, epoch), from a position that can be restored.
+
+A `DataLoader` would cost 200 us a batch against 20 us, and cannot go on in mid-epoch.
+
+Shapes: B reviews, T tokens, N reviews of the part.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_imdb.data.encoded import Part
+
+Batch = tuple[Tensor, Tensor]
+
+
+class BatchLoader:
+    """Iterates over (ids (B, T) int32, labels (B,) float32).
+
+    Several processes each take every `world`-th batch: no review is padded in or met twice.
+
+    Args:
+        part: The reviews.
+        batch_size: B.
+        seed: Shuffles anew each epoch and drops the last partial batch; None keeps the order and
+            drops nothing.
+        rank: This process's number among `world`.
+        world: How many processes share the part.
+    """
+
+    def __init__(
+        self, part: Part, batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1
+    ) -> None:
+        self.part = part
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank, self.world = rank, world
+        self.epoch = 0
+        self.position = 0  # batches given in this epoch
+        self._start = 0  # where the next epoch begins: not at 0 after a restored position
+
+    batch_sampler = None
+
+    @property
+    def sampler(self) -> "BatchLoader":
+        """Where Lightning looks for `set_epoch`; it reads `batch_sampler` along with it."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def order(self) -> Tensor:
+        """The row numbers in this epoch's order (N,)."""
+        if self.seed is None:
+            return torch.arange(len(self.part))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return torch.randperm(len(self.part), generator=generator)
+
+    def __len__(self) -> int:
+        batches, rest = divmod(len(self.part), self.batch_size)
+        if self.seed is not None:
+            return batches // self.world  # training: each process takes the same number of steps
+        return len(range(self.rank, batches + (rest > 0), self.world))
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.order()
+        self.position, self._start = self._start, 0
+        for index in range(self.position, len(self)):
+            first = (index * self.world + self.rank) * self.batch_size
+            rows = order[first : first + self.batch_size]
+            self.position = index + 1
+            yield self.part.ids[rows].int(), self.part.labels[rows].float()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seed, self._start = state["seed"], state["position"]

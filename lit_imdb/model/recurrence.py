@@ -1,0 +1,177 @@
+"""The recurrence: a stack of `nn.RNNCell`s unrolled over the tokens of a review.
+
+    h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh),  h_0 = 0
+
+Every engine computes the same from the same `nn.RNNCell` parameters. `reference` is the one to read
+first; `fused` does the same work in fewer, larger operations; `cudnn` leaves it to NVIDIA.
+
+Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+Cells = Sequence[nn.RNNCell]
+Masks = Sequence[Tensor | None]
+Engine = Callable[[Cells, Tensor, Masks], Tensor]
+
+
+def hidden_states(cells: Cells, inputs: Tensor, masks: Masks) -> list[list[Tensor]]:
+    """Every hidden state (B, H) of every cell: `states[cell][t]`.
+
+    Args:
+        cells: The stack; each reads the hidden states of the one before.
+        inputs: (B, T, E).
+        masks: For each cell what its input is multiplied with at every token, (B, E) or (B, H), or
+            None. Dropout: Keras's SimpleRNNCell draws one mask per review, not per token.
+    """
+    states: list[list[Tensor]] = [[] for _ in cells]
+    hidden = [inputs.new_zeros(len(inputs), cell.hidden_size) for cell in cells]  # (B, H) each
+    for word in inputs.unbind(dim=1):  # (B, E), one token of every review
+        below = word
+        for layer, (cell, mask) in enumerate(zip(cells, masks, strict=True)):
+            hidden[layer] = cell(below if mask is None else below * mask, hidden[layer])
+            below = hidden[layer]
+            states[layer].append(below)
+    return states
+
+
+def reference(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
+    """The last hidden state (B, H) of the last cell, by the plain loop."""
+    return hidden_states(cells, inputs, masks)[-1][-1]
+
+
+def fused(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
+    """The same with all that does not depend on h_(t-1) done for all tokens at once."""
+    weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+    with torch.autocast(inputs.device.type, enabled=False):
+        states = inputs.to(weights[0].dtype).transpose(0, 1)  # (T, B, E)
+        last: Tensor = _Unrolled.apply(states, tuple(masks), *weights)  # type: ignore[no-untyped-call]
+    return last
+
+
+def cudnn(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
+    """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token."""
+    states = inputs.transpose(0, 1)  # (T, B, E)
+    for cell, mask in zip(cells, masks, strict=True):
+        if mask is not None:
+            states = states * mask
+        first = states.new_zeros(1, states.shape[1], cell.hidden_size)
+        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        states, _ = torch.rnn_tanh(  # (T, B, H)
+            states, first, weights, True, 1, 0.0, False, False, False
+        )
+    return states[-1]
+
+
+ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
+
+
+def engine_for(name: str, device: torch.device) -> Engine:
+    """The engine called `name`; `auto` takes the fastest for the device."""
+    if name == "auto":
+        name = {"cpu": "fused", "cuda": "cudnn"}.get(device.type, "reference")
+    return ENGINES[name]
+
+
+def project(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
+    """P = 2 (W_ih x + b) - 2 W_hh 1 (N, H) of all inputs x (N, E) at once; see `_Unrolled`."""
+    return torch.addmm(2 * (bias - w_hh.sum(1)), x, w_ih.t(), alpha=2)
+
+
+def walk(p: Tensor, w_hh: Tensor) -> Tensor:
+    """Turns every P_t of p (T, B, H) into s_t, in place: h_t = 2 s_t - 1; see `_Unrolled`."""
+    recurrent = 4 * w_hh.t()  # (H, H)
+    before = torch.full_like(p[0], 0.5)  # h_0 = 0
+    for now in p.unbind():  # (B, H)
+        before = now.addmm_(before, recurrent).sigmoid_()
+    return p
+
+
+class _Unrolled(torch.autograd.Function):
+    """A stack of cells over all tokens, with backpropagation through time by hand.
+
+    tanh(x) = 2 s - 1 with s = sigmoid(2 x), and on a CPU torch's sigmoid takes a fifth of tanh's
+    time. So the loop carries s; the factors 2 and the shift by 1 go into the weights beforehand:
+
+        s_t = sigmoid(P_t + s_(t-1) 4 W_hh^T),  P_t = 2 (W_ih x_t + b_ih + b_hh) - 2 W_hh 1
+
+    Backwards, with g_t the gradient of h_t and 1 - h_t^2 = 4 s_t (1 - s_t):
+
+        d_t = g_t s_t (1 - s_t),  a quarter of the gradient before the tanh
+        g_(t-1) = what comes from the layer above + d_t 4 W_hh
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, masks: Masks, *weights: Tensor) -> Tensor:
+        steps, reviews, _ = inputs.shape
+        ctx.masks = masks
+        kept: list[Tensor] = []
+        for layer, mask in enumerate(masks):
+            w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
+            if layer == 0:
+                x = inputs if mask is None else inputs * mask  # (T, B, E)
+            elif mask is None:
+                x = 2 * kept[-1] - 1  # (T, B, H), the hidden states below
+            else:
+                x = torch.addcmul(-mask, kept[-1], 2 * mask)  # (2 s - 1) * mask in one pass
+            x = x.reshape(steps * reviews, -1)
+            s = walk(project(x, w_ih, w_hh, b_ih + b_hh).view(steps, reviews, -1), w_hh)
+            kept += [x, s]
+        ctx.save_for_backward(*kept, *weights)
+        return 2 * s[-1] - 1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+        layers = len(ctx.masks)
+        kept, weights = ctx.saved_tensors[: 2 * layers], ctx.saved_tensors[2 * layers :]
+        gradients: list[Tensor | None] = []
+        above: Tensor | None = None  # (T, B, H), what reaches each h_t from the layer above
+        for layer in reversed(range(layers)):
+            x, s = kept[2 * layer : 2 * layer + 2]
+            w_ih, w_hh = weights[4 * layer : 4 * layer + 2]
+            d = _through_time(s, incoming if above is None else above, w_hh)
+            flat = d.flatten(0, 1)  # (T B, H)
+            later = d[1:].flatten(0, 1)
+            bias = 4 * flat.sum(0)  # (H,)
+            # sum of d_t (2 s_(t-1) - 1)^T, four times; h before the first token is 0
+            ones = -4 * later.sum(0)[:, None].expand_as(w_hh)
+            recurrent = torch.addmm(ones, later.t(), s[:-1].flatten(0, 1), alpha=8)
+            gradients = [4 * (flat.t() @ x), recurrent, bias, bias, *gradients]
+            if layer == 0 and not ctx.needs_input_grad[0]:
+                return None, None, *gradients
+            above = (flat @ (4 * w_ih)).view(*d.shape[:2], -1)
+            if ctx.masks[layer] is not None:
+                above *= ctx.masks[layer]
+        return above, None, *gradients
+
+
+def _through_time(s: Tensor, incoming: Tensor, w_hh: Tensor) -> Tensor:
+    """All d_t (T, B, H) of one layer.
+
+    Args:
+        s: (T, B, H).
+        incoming: The gradient of every h_t (T, B, H), or of the last one alone (B, H).
+        w_hh: (H, H).
+    """
+    d = torch.empty_like(s)
+    recurrent = 4 * w_hh
+    each_s, each_d = s.unbind(), d.unbind()
+    each = incoming.unbind() if incoming.dim() == 3 else None
+    _sigmoid_backward(incoming if each is None else each[-1], each_s[-1], grad_input=each_d[-1])
+    gradient = torch.empty_like(each_s[0])  # (B, H)
+    for t in range(len(each_s) - 2, -1, -1):
+        if each is None:
+            torch.mm(each_d[t + 1], recurrent, out=gradient)
+        else:
+            torch.addmm(each[t], each_d[t + 1], recurrent, out=gradient)
+        _sigmoid_backward(gradient, each_s[t], grad_input=each_d[t])
+    return d
+
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # g s (1 - s) in one pass

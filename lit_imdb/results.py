@@ -1,0 +1,102 @@
+"""The numbers of a run: one table on the screen, the same in `results.json`."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from lit_imdb import __version__
+from lit_imdb.callbacks.history import History
+
+_LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
+
+
+def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
+    """The figures of a finished fit; those of the test of its best checkpoint come on top."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    best = history.best
+    epochs = [epoch["seconds"] for epoch in history.epochs]
+    return {
+        "source": data.source,
+        "reviews": {name: len(part) for name, part in data.parts.items()},
+        "skipped_empty": data.counts["skipped"],
+        "dropped_duplicates": data.counts["dropped"],
+        "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
+        "epochs": len(epochs),
+        "best_epoch": int(best["epoch"]) + 1 if best else None,
+        "val_acc": best.get("val/acc"),
+        "val_loss": best.get("val/loss"),
+        "seconds_per_epoch": sum(epochs) / len(epochs) if epochs else None,
+        "seconds": history.seconds,
+        "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
+        "run": trainer.log_dir,
+    }
+
+
+def fit_rows(figures: dict[str, Any]) -> dict[str, str]:
+    """The figures as the final table shows them."""
+    reviews = figures["reviews"]
+    unseen = f"{figures['skipped_empty']:,} empty, {figures['dropped_duplicates']:,} duplicate"
+    rows = {
+        "source": figures["source"],
+        "reviews": ", ".join(f"{name} {count:,}" for name, count in reviews.items()),
+        "left out": unseen,
+        "parameters": f"{figures['parameters']:,}",
+        "epochs": f"{figures['epochs']}, the best was {figures['best_epoch'] or '-'}",
+        "val accuracy": _pair(figures["val_acc"], figures["val_loss"]),
+        "test accuracy": _pair(figures["test_acc"], figures["test_loss"]),
+        "seconds": f"{_seconds(figures['seconds_per_epoch'])} per epoch, "
+        f"{_seconds(figures['seconds'])} in all",
+    }
+    if figures["run"]:
+        rows["run folder"] = figures["run"]
+        rows["look at it"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
+    return rows
+
+
+def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) -> None:
+    """Writes `results.json` into the run folder: figures, config, commit, versions."""
+    versions = {name: version(name) for name in _LIBRARIES}
+    versions |= {"lit-imdb": __version__, "python": platform.python_version()}
+    content = {**figures, "git_commit": _git_commit(), "versions": versions, "config": config}
+    temporary = run / "results.json.tmp"
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(run / "results.json")
+
+
+def print_table(title: str, rows: dict[str, str]) -> None:
+    """Prints names and values; long paths are folded, never cut."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.2%}"
+
+
+def _pair(accuracy: float | None, loss: float | None) -> str:
+    return f"{percent(accuracy)} (loss {'-' if loss is None else format(loss, '.4f')})"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
