@@ -7,15 +7,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lit_imdb.classifier import Prediction, SentimentClassifier, load
     from lit_imdb.data.datamodule import ImdbDataModule
     from lit_imdb.model.module import LitSentiment
     from lit_imdb.model.network import SentimentRNN
 
 __version__ = "0.1.0"
-__all__ = ["ImdbDataModule", "LitSentiment", "SentimentRNN", "__version__"]
+__all__ = [
+    "ImdbDataModule",
+    "LitSentiment",
+    "Prediction",
+    "SentimentClassifier",
+    "SentimentRNN",
+    "__version__",
+    "load",
+]
 
 _HOME = {
     "ImdbDataModule": "lit_imdb.data.datamodule",
+    "Prediction": "lit_imdb.classifier",
+    "SentimentClassifier": "lit_imdb.classifier",
+    "load": "lit_imdb.classifier",
     "LitSentiment": "lit_imdb.model.module",
     "SentimentRNN": "lit_imdb.model.network",
 }

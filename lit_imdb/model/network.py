@@ -66,6 +66,10 @@ class SentimentRNN(nn.Module):
             masks = self.draw_masks(len(ids)) if self.training else (None, None)
         # Looked up token by token, (T, B, E) in memory: the order in which the cells read.
         embedded = self.embedding(ids.t()).transpose(0, 1)  # (B, T, E)
+        return self.logits_of(embedded, masks)
+
+    def logits_of(self, embedded: Tensor, masks: Masks = (None, None)) -> Tensor:
+        """Logits (B,) of embedded tokens (B, T, E)."""
         engine = recurrence.engine_for(self.engine, embedded.device)
         hidden = engine((self.cell0, self.cell1), embedded, masks)  # (B, H)
         logit: Tensor = self.head(hidden).squeeze(1)  # (B,)

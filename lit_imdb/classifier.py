@@ -1,0 +1,142 @@
+"""A trained model for other programs: texts in, answers out, no Trainer needed.
+
+Shapes: B reviews, T tokens.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lit_imdb.checkpoints import find_checkpoint, read_checkpoint
+from lit_imdb.data.text import UNK_ID, TextEncoder
+from lit_imdb.errors import UserError
+from lit_imdb.model.folded import fold
+from lit_imdb.model.network import SentimentRNN
+
+_NETWORK_SETTINGS = ("vocab_size", "embedding_dim", "hidden_dim", "dropout", "engine")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one review.
+
+    Attributes:
+        label: `neg` or `pos`; empty where there was nothing to judge.
+        probability: Of a positive review, 0 to 1; None where there was nothing to judge.
+        unknown_words: Share of the words read that the vocabulary does not have, 0 to 1.
+        reason: Why there is no answer.
+    """
+
+    label: str
+    probability: float | None
+    unknown_words: float | None
+    reason: str = ""
+
+
+class SentimentClassifier:
+    """Judges reviews with a trained network; safe to share between threads.
+
+    Args:
+        net: The trained network; it is put into evaluation mode.
+        encoder: What turned texts into ids in its training.
+    """
+
+    def __init__(self, net: SentimentRNN, encoder: TextEncoder) -> None:
+        self.net = net.eval()
+        self.encoder = encoder
+        self.device = net.head.weight.device
+        self._logits = fold(net)
+
+    def predict(
+        self, texts: str | Iterable[str | None], batch_size: int = 1024
+    ) -> list[Prediction]:
+        """One answer per text, in their order; a single text gives a list of one."""
+        return list(self.stream([texts] if isinstance(texts, str) else texts, batch_size))
+
+    def stream(self, texts: Iterable[str | None], batch_size: int = 1024) -> Iterator[Prediction]:
+        """The same for more texts than memory holds: reads `batch_size` of them at a time."""
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size}: expected at least 1")
+        iterator = iter(texts)
+        while batch := list(islice(iterator, batch_size)):
+            yield from self._predict_batch(batch)
+
+    @torch.inference_mode()
+    def _predict_batch(self, texts: list[str | None]) -> list[Prediction]:
+        ids = torch.from_numpy(self.encoder.encode([text or "" for text in texts]))  # (B, T)
+        lengths = (ids != 0).sum(1)  # (B,), tokens read
+        unknown = ((ids == UNK_ID).sum(1) / lengths.clamp(min=1)).tolist()
+        logits = self._logits(ids.int().to(self.device))  # (B,)
+        probabilities = torch.sigmoid(logits.float()).tolist()
+        return [
+            Prediction("pos" if probability > 0.5 else "neg", probability, share)
+            if length
+            else Prediction("", None, None, "empty review: no word to read")
+            for probability, share, length in zip(
+                probabilities, unknown, lengths.tolist(), strict=True
+            )
+        ]
+
+    def explain(self, text: str) -> list[tuple[str, float]]:
+        """The words that the network read, each with its influence on the logit.
+
+        The influence is gradient times input: the embedding of the word, multiplied with the
+        gradient of the logit with respect to it and summed. Above 0 it speaks for `pos`.
+        Source: Denil, Demiraj and de Freitas, "Extraction of Salient Sentences from Labelled
+        Documents", 2014.
+        """
+        tokens = self.encoder.tokens(text)
+        if not tokens:
+            return []
+        ids = torch.from_numpy(self.encoder.encode([text])).int().to(self.device)  # (1, T)
+        with torch.enable_grad():
+            embedded = self.net.embedding(ids).detach().requires_grad_()  # (1, T, E)
+            (gradient,) = torch.autograd.grad(self.net.logits_of(embedded).sum(), embedded)
+        influence = (gradient * embedded).sum(2)[0, -len(tokens) :]  # (tokens,)
+        return list(zip(tokens, influence.tolist(), strict=True))
+
+
+def load(path: str | Path = "best", device: str | torch.device = "cpu") -> SentimentClassifier:
+    """The classifier that a checkpoint holds.
+
+    Args:
+        path: A checkpoint file, or `best` or `last` of the newest run below the working folder.
+        device: Where to compute.
+
+    Raises:
+        UserError: No such checkpoint, damaged, or holding more than tensors and plain values.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(str(path)))
+    net, encoder = network_of(checkpoint), encoder_of(checkpoint)
+    return SentimentClassifier(net.to(device), encoder)
+
+
+def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
+    """The network of a checkpoint, with its weights.
+
+    Raises:
+        UserError: Settings and weights do not fit.
+    """
+    settings = checkpoint["hyper_parameters"]
+    weights = {
+        name.removeprefix("net."): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith("net.")
+    }
+    try:
+        net = SentimentRNN(**{name: settings[name] for name in _NETWORK_SETTINGS})
+        net.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"the checkpoint's settings and weights do not fit: {error}") from error
+    return net
+
+
+def encoder_of(checkpoint: dict[str, Any]) -> TextEncoder:
+    """What turns texts into ids for the network of a checkpoint."""
+    settings = checkpoint["datamodule_hyper_parameters"]
+    vocabulary = checkpoint["ImdbDataModule"]["vocabulary"]
+    return TextEncoder(vocabulary, settings["tokenizer"], settings["max_length"])
