@@ -1,11 +1,13 @@
 """Finding a run's checkpoint and reading it without running anything that it may hold."""
 
+import os
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 
 from lit_imdb.errors import UserError
 
@@ -19,20 +21,32 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
-    """The file that `best`, `last` or a path means; `best` and `last` are the newest run's.
+    """The file that `best`, `last` or a path means.
+
+    `best` is the newest there is; `last` is the newest run's own, never that of a run before it.
 
     Raises:
         UserError: There is no such file, or the path is an address.
     """
-    if ckpt_path in ("best", "last"):
-        found = [run / "checkpoints" / f"{ckpt_path}.ckpt" for run in run_folders(root)]
+    if ckpt_path == "best":
+        found = [run / "checkpoints" / "best.ckpt" for run in run_folders(root)]
         files = [file for file in found if file.is_file()]
         if not files:
             raise UserError(
-                f"no {ckpt_path} checkpoint in {root}: train one with `python train.py`, "
+                f"no best checkpoint in {root}: train one with `python train.py`, "
                 "or name a file with --ckpt_path FILE"
             )
         return files[-1]
+    if ckpt_path == "last":
+        runs = run_folders(root)
+        path = runs[-1] / "checkpoints" / "last.ckpt" if runs else root
+        if not path.is_file():
+            which = f"the newest run {runs[-1]}" if runs else f"{root}"
+            raise UserError(
+                f"no last checkpoint in {which}: nothing was trained yet, start with "
+                "`python train.py fit`"
+            )
+        return path
     if "://" in ckpt_path:
         raise UserError(
             f"--ckpt_path {ckpt_path}: addresses are refused, since a checkpoint from the network "
@@ -65,3 +79,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not all(name in checkpoint for name in wanted):
         raise UserError(f"{path} is not a checkpoint of this program: train one with train.py")
     return checkpoint
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, even when the power fails or the disk is full."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes beside `path`, waits for the disk, then takes the place of what was there.
+
+        Raises:
+            UserError: The file cannot be written; the old one is still good.
+        """
+        path = Path(path)
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"cannot write {path} ({error}): free some space; the checkpoints written before "
+                "are good, and `python train.py fit --ckpt_path last` goes on from them"
+            ) from error

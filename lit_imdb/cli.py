@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import PositiveInt
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -22,9 +23,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lit_imdb import results
 from lit_imdb.arguments import SHORT_FLAGS, full_arguments
 from lit_imdb.callbacks.history import History
-from lit_imdb.checkpoints import LOGS, find_checkpoint, read_checkpoint
+from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
+from lit_imdb.checkpoints import LOGS, DurableCheckpointIO, find_checkpoint, read_checkpoint
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
+from lit_imdb.interrupts import Interrupted, stop_at_once
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.model.module import LitSentiment
 
@@ -73,6 +76,19 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.vocab_size", "model.vocab_size")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument(
+                "--checkpoint_every_n_steps",
+                type=PositiveInt,
+                default=500,
+                help="Training steps between two writes of last.ckpt within an epoch.",
+            )
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; where a checkpoint is asked for, parses again with its settings as defaults."""
@@ -132,9 +148,17 @@ class CLI(LightningCLI):
             if logger in (None, True):
                 logger = self._run_logger()
             if config.enable_checkpointing is not False:
-                callbacks += _checkpointing(Path(logger.log_dir) if logger else None)
+                callbacks += [
+                    ModelCheckpoint(
+                        filename="best", monitor="val/acc", mode="max", enable_version_counter=False
+                    ),
+                    LastCheckpoint(self.config.fit.checkpoint_every_n_steps),
+                ]
             callbacks.append(self.history)
-        return super().instantiate_trainer(logger=logger, callbacks=callbacks, **kwargs)
+        plugins = [*(config.plugins or []), DurableCheckpointIO()]
+        return super().instantiate_trainer(
+            logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
+        )
 
     def _run_logger(self) -> TensorBoardLogger:
         """A new run folder, or the one that a resumed checkpoint lies in."""
@@ -146,6 +170,8 @@ class CLI(LightningCLI):
             name=self.logs.name,
             version=run.name if run and resumed else None,
             default_hp_metric=False,
+            # points after the checkpoint, from the sitting that was cut off, are drawn anew
+            purge_step=self.checkpoint["global_step"] if self.checkpoint and resumed else None,
         )
 
     def after_instantiate_classes(self) -> None:
@@ -206,29 +232,30 @@ class CLI(LightningCLI):
         results.print_table("lit-imdb", results.fit_rows(figures))
 
 
-def _checkpointing(run: Path | None) -> list[Callback]:
-    folder = run and run / "checkpoints"
-    best = ModelCheckpoint(
-        folder, "best", monitor="val/acc", mode="max", enable_version_counter=False
-    )
-    last = ModelCheckpoint(
-        folder, "last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return [best, last]
-
-
 def main(args: list[str] | None = None) -> None:
     """Runs one command; a user's mistake is one line on standard error and exit status 2."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 under torch 2.13
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     keep_freed_memory()
+    stop_at_once()
     try:
         CLI(sys.argv[1:] if args is None else args)
+    except Interrupted as interrupted:
+        _say_how_to_go_on(interrupted)
     except (UserError, MisconfigurationException) as error:
         _stop(error, 2)
     except Exception as error:
         _stop(error, 1)
+
+
+def _say_how_to_go_on(interrupted: Interrupted) -> None:
+    print(
+        f"stopped by {interrupted.name}; `python train.py fit --ckpt_path last` goes on with "
+        "training that had begun",
+        file=sys.stderr,
+    )
+    raise SystemExit(128 + interrupted.signum)
 
 
 def _stop(error: Exception, status: int) -> None:

@@ -92,11 +92,15 @@ class LitSentiment(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_finite()  # before anything is written over a good checkpoint
         checkpoint["training"] = {"seed": self.seed, "window": self._window.tolist()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seed = checkpoint["training"]["seed"]
         self._window = torch.tensor(checkpoint["training"]["window"])
+        for state in checkpoint["optimizer_states"]:
+            for group in state["param_groups"]:
+                group["lr"] = self.lr  # the command line's
 
     def _evaluate(
         self, batch: Batch, part: str, loss: MeanMetric, accuracy: BinaryAccuracy
@@ -124,10 +128,20 @@ class LitSentiment(LightningModule):
         self._window = self._window.to(self.device) + torch.stack([loss * reviews, right, reviews])
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:
+            self._check_finite()
             losses, right, reviews = self._window.unbind()
             self.log("train/loss", losses / reviews, prog_bar=True)
             self.log("train/acc", right / reviews, prog_bar=True)
             self._window = torch.zeros_like(self._window)
+
+    def _check_finite(self) -> None:
+        """Raises `UserError` where the loss or a weight has become NaN or infinite."""
+        values = [self._window, *self.parameters()]
+        if not all(torch.isfinite(value).all() for value in values):
+            raise UserError(
+                f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
+                f"{self.lr:g}; the checkpoints written before are good"
+            )
 
 
 def _check(name: str, value: float, holds: bool, expected: str) -> None:
