@@ -227,6 +227,7 @@ class CLI(LightningCLI):
             self.trainer.logger.log_hyperparams(
                 {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},
                 {f"hp/{name}": figures[name] for name in ("val_acc", "test_acc", "val_loss")},
+                step=self.trainer.global_step,
             )
             self.trainer.logger.finalize("success")
         results.print_table("lit-imdb", results.fit_rows(figures))
@@ -235,6 +236,7 @@ class CLI(LightningCLI):
 def main(args: list[str] | None = None) -> None:
     """Runs one command; a user's mistake is one line on standard error and exit status 2."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 under torch 2.13
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     keep_freed_memory()
