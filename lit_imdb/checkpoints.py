@@ -20,6 +20,14 @@ def run_folders(root: Path) -> list[Path]:
     return sorted(runs, key=lambda run: int(run.name.removeprefix("version_")))
 
 
+def run_of(ckpt_path: str | None) -> Path | None:
+    """The run folder that a checkpoint lies in; None for a file of its own."""
+    if ckpt_path is None:
+        return None
+    run = Path(ckpt_path).parent.parent
+    return run if run.name.startswith("version_") else None
+
+
 def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
     """The file that `best`, `last` or a path means.
 

@@ -19,12 +19,13 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb import results
 from lit_imdb.arguments import SHORT_FLAGS, full_arguments
 from lit_imdb.callbacks.history import History
 from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
-from lit_imdb.checkpoints import LOGS, DurableCheckpointIO, find_checkpoint, read_checkpoint
+from lit_imdb.checkpoints import LOGS, DurableCheckpointIO, find_checkpoint, read_checkpoint, run_of
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
@@ -55,7 +56,10 @@ class CLI(LightningCLI):
             args=args,
             seed_everything_default=1,
             parser_class=Parser,
-            parser_kwargs={command: dict(default_config) for command in self.subcommands()},
+            parser_kwargs={
+                "description": "IMDB sentiment with an unrolled RNN; without a sub-command: fit.",
+                **{command: dict(default_config) for command in self.subcommands()},
+            },
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -101,17 +105,20 @@ class CLI(LightningCLI):
             return
         path = find_checkpoint(asked, self.logs)
         self.checkpoint = read_checkpoint(path)
-        saved = {"data": "datamodule_hyper_parameters", "model": "hyper_parameters"}
-        self._parser(command).set_defaults(
-            {
-                f"{group}.{name}": value
-                for group, key in saved.items()
-                for name, value in self.checkpoint[key].items()
-                if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
-            }
-        )
+        groups = {"data": "datamodule_hyper_parameters", "model": "hyper_parameters"}
+        saved = {
+            f"{group}.{name}": value
+            for group, key in groups.items()
+            for name, value in self.checkpoint[key].items()
+            if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
+        }
+        self._parser(command).set_defaults(saved)
         self.config = parser.parse_args(args)
         self.config[command].ckpt_path = str(path)
+        changed = [name for name, value in saved.items() if self.config[command][name] != value]
+        if command == "fit" and changed:
+            now = [f"{name} {self.config[command][name]} (was {saved[name]})" for name in changed]
+            rank_zero_warn(f"going on with other settings than the checkpoint's: {', '.join(now)}")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning's own would let the checkpoint win over the command line."""
@@ -162,16 +169,18 @@ class CLI(LightningCLI):
 
     def _run_logger(self) -> TensorBoardLogger:
         """A new run folder, or the one that a resumed checkpoint lies in."""
-        ckpt_path = self.config.fit.ckpt_path
-        run = Path(ckpt_path).absolute().parents[1] if ckpt_path else None
-        resumed = run is not None and run.parent == self.logs.absolute()
+        run = run_of(self.config.fit.ckpt_path)
+        if run is None or self.checkpoint is None:
+            self.history.epochs_before = False
+            logs = self.logs
+            return TensorBoardLogger(logs.parent, name=logs.name, default_hp_metric=False)
         return TensorBoardLogger(
-            self.logs.parent,
-            name=self.logs.name,
-            version=run.name if run and resumed else None,
+            run.parent.parent,
+            name=run.parent.name,
+            version=run.name,
             default_hp_metric=False,
             # points after the checkpoint, from the sitting that was cut off, are drawn anew
-            purge_step=self.checkpoint["global_step"] if self.checkpoint and resumed else None,
+            purge_step=self.checkpoint["global_step"],
         )
 
     def after_instantiate_classes(self) -> None:

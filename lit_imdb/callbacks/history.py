@@ -11,11 +11,14 @@ class History(Callback):
     table covers the whole run.
 
     Attributes:
+        epochs_before: Whether a checkpoint's epochs belong to this run: not so where the file was
+            taken out of its run folder, with the best checkpoint left behind.
         epochs: One dict per finished epoch: `epoch` (from 0), `val/acc`, `val/loss`, `seconds`.
         seconds: Wall time of fitting, over all sittings.
     """
 
     def __init__(self) -> None:
+        self.epochs_before = True
         self.epochs: list[dict[str, float]] = []
         self.seconds = 0.0
         self._fit_start = self._epoch_start = time.perf_counter()
@@ -40,7 +43,8 @@ class History(Callback):
         return {"epochs": self.epochs, "seconds": time.perf_counter() - self._fit_start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
+        if self.epochs_before:
+            self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = time.perf_counter() - self._fit_start
