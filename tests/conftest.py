@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,10 +111,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     def run_here(*args: object) -> Output:
         capsys.readouterr()
         status = 0
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             main([str(arg) for arg in args])
         except SystemExit as stop:
             status = int(stop.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return Output(status, *capsys.readouterr())
 
     return run_here

@@ -32,7 +32,7 @@ def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_no_checkpoint_yet_says_to_train_one(command: str, fails: Fails) -> None:
     assert "python train.py" in fails(command)
-    assert "--ckpt_path FILE" in fails(command, "--ckpt_path", "last")
+    assert "python train.py" in fails(command, "--ckpt_path", "last")
 
 
 def test_nothing_to_resume_is_said(fails: Fails, corpus: Path) -> None:
@@ -88,11 +88,13 @@ def test_a_checkpoint_of_another_program_is_refused(fails: Fails) -> None:
 
 def test_a_checkpoint_of_another_size_is_explained(fails: Fails, trained: Trained) -> None:
     ckpt = trained.run / "checkpoints/best.ckpt"
-    line = fails(
-        *("test", "--ckpt_path", ckpt, "--data.source", trained.corpus),
-        *("--accelerator", "cpu", "--model.hidden_dim", "5"),
-    )
-    assert "hidden_dim" in line or "size" in line
+    for flag in ("--model.hidden_dim", "--model.embedding_dim", "--data.vocab_size"):
+        for command in ("fit", "test"):
+            line = fails(
+                *(command, "--ckpt_path", ckpt, "--data.source", trained.corpus), flag, "5"
+            )
+            assert f"{flag} 5" in line
+            assert "best.ckpt" in line
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,7 @@ def test_a_checkpoint_of_another_size_is_explained(fails: Fails, trained: Traine
         (["--model.hidden", "3"], "hidden"),
         (["--nonsense"], "nonsense"),
         (["tset"], "tset"),
+        (["--max_epoch", "1"], "max_epoch"),
         (["--data.tokenizer", "letters"], "tokenizer"),
         (["--data.batch_size", "many"], "batch_size"),
         (["--data.batch_size", "0"], "batch_size"),
@@ -119,7 +122,7 @@ def test_a_checkpoint_of_another_size_is_explained(fails: Fails, trained: Traine
         (["--accelerator", "abacus"], "abacus"),
         (["--precision", "17"], "17"),
         (["--devices", "0"], "devices"),
-        (["--devices", "x"], "x"),
+        (["--devices", "x"], "devices"),
         (["--strategy", "psychic"], "psychic"),
         (["--max_epochs", "soon"], "max_epochs"),
         (["--max_epochs", "-5"], "max_epochs"),
@@ -227,7 +230,7 @@ def test_a_traceback_is_there_for_who_asks(workspace: Path) -> None:
     done = train_py("--data.source", "missing", cwd=workspace, LIT_IMDB_DEBUG="1")
     assert done.status != 0
     assert "Traceback" in done.err
-    assert "UserError: no such file or folder: missing" in done.err
+    assert "UserError: no such file or folder: " in done.err
 
 
 def test_a_closed_pipe_is_no_error(trained: Trained) -> None:
@@ -236,4 +239,4 @@ def test_a_closed_pipe_is_no_error(trained: Trained) -> None:
         command, shell=True, cwd=trained.folder, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.count("\n") == 1
-    assert "error" not in done.stderr
+    assert done.stderr == ""
