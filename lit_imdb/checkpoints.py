@@ -3,6 +3,7 @@
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not all(name in checkpoint for name in wanted):
         raise UserError(f"{path} is not a checkpoint of this program: train one with train.py")
     return checkpoint
+
+
+def check_sizes(path: Path, checkpoint: dict[str, Any], model: Mapping[str, Any]) -> None:
+    """Whether the weights of `checkpoint` fit into `model`, given by its settings.
+
+    Raises:
+        UserError: They do not, which the command line or a config file has asked for.
+    """
+    saved = checkpoint["hyper_parameters"]
+    for name in ("vocab_size", "embedding_dim", "hidden_dim"):
+        if model[name] != saved[name]:
+            group = "data" if name == "vocab_size" else "model"
+            raise UserError(
+                f"--{group}.{name} {model[name]}: the weights in {path} are for {saved[name]}; "
+                "leave it out, or train anew without --ckpt_path"
+            )
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

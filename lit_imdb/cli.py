@@ -25,22 +25,23 @@ from lit_imdb import results
 from lit_imdb.arguments import SHORT_FLAGS, full_arguments
 from lit_imdb.callbacks.history import History
 from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
-from lit_imdb.checkpoints import LOGS, DurableCheckpointIO, find_checkpoint, read_checkpoint, run_of
+from lit_imdb.checkpoints import (
+    LOGS,
+    DurableCheckpointIO,
+    check_sizes,
+    find_checkpoint,
+    read_checkpoint,
+    run_of,
+)
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.model.module import LitSentiment
+from lit_imdb.parser import Parser
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
-
-
-class Parser(LightningArgumentParser):
-    """Raises its complaints as `UserError` instead of printing a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise UserError(f"{message.strip().rstrip('.')}; see `{self.prog} --help`") from ex
 
 
 class CLI(LightningCLI):
@@ -115,6 +116,7 @@ class CLI(LightningCLI):
         self._parser(command).set_defaults(saved)
         self.config = parser.parse_args(args)
         self.config[command].ckpt_path = str(path)
+        check_sizes(path, self.checkpoint, self.config[command].model)
         changed = [name for name, value in saved.items() if self.config[command][name] != value]
         if command == "fit" and changed:
             now = [f"{name} {self.config[command][name]} (was {saved[name]})" for name in changed]
@@ -151,6 +153,7 @@ class CLI(LightningCLI):
         logger = config.logger
         if self.subcommand != "fit":
             logger = logger or False
+            kwargs["enable_checkpointing"] = False
         else:
             if logger in (None, True):
                 logger = self._run_logger()
@@ -163,9 +166,12 @@ class CLI(LightningCLI):
                 ]
             callbacks.append(self.history)
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
-        return super().instantiate_trainer(
-            logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
-        )
+        try:
+            return super().instantiate_trainer(
+                logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
+            )
+        except (ValueError, TypeError, ImportError) as error:  # an unknown strategy or device
+            raise UserError(f"--trainer: {error}") from error
 
     def _run_logger(self) -> TensorBoardLogger:
         """A new run folder, or the one that a resumed checkpoint lies in."""
@@ -245,9 +251,10 @@ class CLI(LightningCLI):
 def main(args: list[str] | None = None) -> None:
     """Runs one command; a user's mistake is one line on standard error and exit status 2."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 under torch 2.13
-    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # test and predict need no callback of fit
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
     keep_freed_memory()
     stop_at_once()
     try:
@@ -256,6 +263,9 @@ def main(args: list[str] | None = None) -> None:
         _say_how_to_go_on(interrupted)
     except (UserError, MisconfigurationException) as error:
         _stop(error, 2)
+    except BrokenPipeError:  # `predict | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes to at exit
+        raise SystemExit(128 + 13) from None
     except Exception as error:
         _stop(error, 1)
 

@@ -27,7 +27,9 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
         "reviews": {name: len(part) for name, part in data.parts.items()},
         "skipped_empty": data.counts["skipped"],
         "dropped_duplicates": data.counts["dropped"],
-        "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
+        "parameters": sum(
+            p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad
+        ),
         "epochs": len(epochs),
         "best_epoch": int(best["epoch"]) + 1 if best else None,
         "val_acc": best.get("val/acc"),

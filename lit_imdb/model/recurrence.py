@@ -9,6 +9,7 @@ Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -48,7 +49,9 @@ def reference(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
 def fused(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
     """The same with all that does not depend on h_(t-1) done for all tokens at once."""
     weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
-    with torch.autocast(inputs.device.type, enabled=False):
+    device = inputs.device.type
+    autocast = torch.amp.is_autocast_available(device)  # the meta device has none to switch off
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
         states = inputs.to(weights[0].dtype).transpose(0, 1)  # (T, B, E)
         last: Tensor = _Unrolled.apply(states, tuple(masks), *weights)  # type: ignore[no-untyped-call]
     return last

@@ -1,0 +1,183 @@
+"""Small corpora with learnable words, and ways to run the program on them; all offline."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+# datasets and huggingface_hub read these once, on import.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="lit-imdb-no-hub-")
+os.environ.pop("LIT_IMDB_DEBUG", None)
+
+ROOT = Path(__file__).parents[1]
+
+# A model and data of a size that trains in a blink.
+TINY = [
+    *("--accelerator", "cpu", "--max_epochs", "2", "--trainer.enable_progress_bar", "false"),
+    *("--data.batch_size", "16", "--data.max_length", "8", "--data.vocab_size", "60"),
+    *("--model.embedding_dim", "8", "--model.hidden_dim", "8", "--model.lr", "0.02"),
+]
+
+Review = tuple[str, int]
+
+
+class Output(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def make_reviews(count: int, seed: int = 0) -> list[Review]:
+    """`count` different reviews of each label, negative ones first, as IMDB has them."""
+    words = {0: ("awful", "boring", "dull"), 1: ("lovely", "great", "moving")}
+    common = ("the", "film", "was", "with", "plot")
+    return [
+        (
+            f"Film {seed}x{label}x{number} {' '.join(common[number % 3 :])}, "
+            f"{words[label][number % 3]} {words[label][number % 2]}!",
+            label,
+        )
+        for label in (0, 1)
+        for number in range(count)
+    ]
+
+
+def write_csv(path: Path, reviews: list[Review]) -> Path:
+    lines = ["text,label", *(f'"{text}",{label}' for text, label in reviews)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_jsonl(path: Path, reviews: list[Review]) -> Path:
+    lines = [json.dumps({"text": text, "label": label}) for text, label in reviews]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_parquet(path: Path, reviews: list[Review]) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts, labels = zip(*reviews, strict=True)
+    pq.write_table(pa.table({"text": texts, "label": labels}), path)
+    return path
+
+
+def write_acl_imdb(path: Path, reviews: list[Review], part: str = "train") -> Path:
+    for number, (text, label) in enumerate(reviews):
+        folder = path / part / ("neg", "pos")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}_{1 + 8 * label}.txt").write_text(text)
+    return path
+
+
+WRITERS: dict[str, Callable[[Path, list[Review]], Path]] = {
+    "corpus": write_acl_imdb,
+    "corpus.csv": write_csv,
+    "corpus.jsonl": write_jsonl,
+    "corpus.parquet": write_parquet,
+}
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in its own empty folder, with its own cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")  # tables in one piece
+    return tmp_path
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A CSV file of 100 reviews of each label."""
+    return write_csv(tmp_path / "corpus.csv", make_reviews(100))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
+    """Runs the command line in this process."""
+    from lit_imdb.cli import main
+
+    def run_here(*args: object) -> Output:
+        capsys.readouterr()
+        status = 0
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            main([str(arg) for arg in args])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return Output(status, *capsys.readouterr())
+
+    return run_here
+
+
+@pytest.fixture
+def fails(run: Callable[..., Output]) -> Callable[..., str]:
+    """Runs what must end in one line on standard error and status 2, and returns that line."""
+
+    def run_and_fail(*args: object) -> str:
+        done = run(*args)
+        return error_line(done)
+
+    return run_and_fail
+
+
+def error_line(done: Output) -> str:
+    assert done.status == 2, done
+    assert done.err.startswith("error: "), done.err
+    assert done.err.count("\n") == 1, done.err
+    return done.err
+
+
+def train_py(*args: object, cwd: Path, **environment: str) -> Output:
+    """Runs `python train.py` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+    return Output(done.returncode, done.stdout, done.stderr)
+
+
+class Trained(NamedTuple):
+    """A finished tiny run."""
+
+    folder: Path  # where the command ran
+    run: Path
+    output: Output
+    corpus: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One tiny run, trained once for every test that only looks at it."""
+    folder = tmp_path_factory.mktemp("trained")
+    corpus = write_csv(folder / "corpus.csv", make_reviews(100))
+    output = train_py(
+        *(*TINY, "--data.source", corpus), cwd=folder, XDG_CACHE_HOME=str(folder / "cache")
+    )
+    assert output.status == 0, output
+    return Trained(folder, folder / "logs/imdb/version_0", output, corpus, folder / "cache")
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "results.json").read_text())
+    return content

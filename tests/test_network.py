@@ -1,0 +1,173 @@
+"""The network against Keras, against the tutorial's table of shapes, and on another device.
+
+Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from lit_imdb.model.folded import fold
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import ENGINES, hidden_states
+
+FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
+
+
+@pytest.fixture
+def keras() -> dict[str, Tensor]:
+    with np.load(FIXTURE) as content:
+        return {name: torch.from_numpy(content[name]) for name in content}
+
+
+def network_of(keras: dict[str, Tensor], engine: str) -> SentimentRNN:
+    """Our network with the weights of Keras's."""
+    vocab, embedding = keras["embedding"].shape
+    net = SentimentRNN(vocab, embedding, len(keras["cell0_bias"]), engine=engine)
+    with torch.no_grad():
+        net.embedding.weight.copy_(keras["embedding"])
+        for layer, cell in enumerate((net.cell0, net.cell1)):
+            cell.weight_ih.copy_(keras[f"cell{layer}_kernel"].t())
+            cell.weight_hh.copy_(keras[f"cell{layer}_recurrent_kernel"].t())
+            cell.bias_ih.copy_(keras[f"cell{layer}_bias"])
+        net.head.weight.copy_(keras["head_kernel"].t())
+        net.head.bias.copy_(keras["head_bias"])
+    return net
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_logits_equal_those_of_keras_cells(engine: str, keras: dict[str, Tensor]) -> None:
+    net = network_of(keras, engine).eval()
+    torch.testing.assert_close(net(keras["ids"]), keras["logits"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_logits_equal_those_of_keras_cells_with_its_dropout_masks(
+    engine: str, keras: dict[str, Tensor]
+) -> None:
+    net = network_of(keras, engine).train()
+    logits = net(keras["ids"], (keras["mask0"], keras["mask1"]))
+    torch.testing.assert_close(logits, keras["logits_with_masks"], atol=1e-5, rtol=0)
+    assert (logits - keras["logits"]).abs().max() > 1e-2  # the masks do something
+
+
+def test_folded_network_for_evaluation_equals_keras(keras: dict[str, Tensor]) -> None:
+    logits = fold(network_of(keras, "fused").eval())(keras["ids"])
+    torch.testing.assert_close(logits, keras["logits"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_has_the_gradients_of_the_plain_loop(
+    engine: str, keras: dict[str, Tensor]
+) -> None:
+    gradients = []
+    for name in ("reference", engine):
+        net = network_of(keras, name)
+        net(keras["ids"], (keras["mask0"], keras["mask1"])).square().sum().backward()
+        gradients.append({n: p.grad for n, p in net.named_parameters() if p.requires_grad})
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
+def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
+    net = SentimentRNN(engine="reference").eval()
+    seen: dict[str, list[list[torch.Size]]] = {}
+
+    def watch(name: str, module: nn.Module) -> None:
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(name, []).append([*(x.shape for x in inputs), output.shape])
+
+        module.register_forward_hook(note)
+
+    for name, module in net.named_children():
+        watch(name, module)
+    embedded: list[Tensor] = []
+    net.embedding.register_forward_hook(lambda *call: embedded.append(call[2].transpose(0, 1)))
+    with torch.no_grad():
+        logits = net(torch.randint(10_000, (128, 80)))
+
+    # [b, seq_len, feature_len] = [128, 80, 100], unrolled into 80 x [128, 100]
+    assert embedded[0].shape == (128, 80, 100)
+    # h = [128, 100] @ [100, 64] + [128, 64] @ [64, 64] = [128, 64], at each of the 80 words
+    assert seen["cell0"] == [[(128, 100), (128, 64), (128, 64)]] * 80
+    assert seen["cell1"] == [[(128, 64), (128, 64), (128, 64)]] * 80
+    # torch keeps weights as (out, in): the tutorial's [100, 64] transposed
+    assert net.cell0.weight_ih.t().shape == (100, 64)
+    assert net.cell1.weight_ih.t().shape == (64, 64)
+    assert net.cell0.weight_hh.shape == net.cell1.weight_hh.shape == (64, 64)
+    assert seen["head"] == [[(128, 64), (128, 1)]]
+    assert logits.shape == (128,)
+
+
+def test_hidden_states_start_from_zero_for_any_number_of_reviews() -> None:
+    net = SentimentRNN(20, 4, 3)
+    states = hidden_states(
+        (net.cell0, net.cell1), net.embedding(torch.ones(5, 2).long()), [None] * 2
+    )
+    first = torch.tanh(net.embedding.weight[1] @ net.cell0.weight_ih.t())
+    torch.testing.assert_close(states[0][0], first.expand(5, 3))
+    assert [len(layer) for layer in states] == [2, 2]
+
+
+def test_dropout_draws_one_mask_for_all_words_of_a_review() -> None:
+    net = SentimentRNN(20, 100, 64, dropout=0.2).train()
+    mask0, mask1 = net.draw_masks(256)
+    assert mask0 is not None
+    assert mask1 is not None
+    assert (mask0.shape, mask1.shape) == ((256, 100), (256, 64))
+    assert mask0.unique().tolist() == [0, 1.25]
+    assert (mask0 == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert not torch.equal(mask0[0], mask0[1])
+
+
+def test_dropout_is_off_in_evaluation_and_with_a_share_of_zero() -> None:
+    ids = torch.randint(20, (4, 6))
+    net = SentimentRNN(20, 8, 8, dropout=0.5).train()
+    assert not torch.equal(net(ids), net(ids))
+    assert torch.equal(net.eval()(ids), net(ids))
+    without = SentimentRNN(20, 8, 8, dropout=0.0).train()
+    assert torch.equal(without(ids), without(ids))
+
+
+def test_initial_values_are_those_of_keras() -> None:
+    torch.manual_seed(1)
+    net = SentimentRNN()
+    assert net.embedding.weight.abs().max() <= 0.05
+    assert net.embedding.weight.std().item() == pytest.approx(0.1 / 12**0.5, rel=0.01)
+    limit = (6 / (100 + 64)) ** 0.5
+    assert net.cell0.weight_ih.abs().max() <= limit
+    assert net.cell0.weight_ih.std().item() == pytest.approx(limit / 3**0.5, rel=0.05)
+    for cell in (net.cell0, net.cell1):
+        torch.testing.assert_close(
+            cell.weight_hh @ cell.weight_hh.t(), torch.eye(64), atol=1e-5, rtol=0
+        )
+        assert not cell.bias_ih.any()
+        assert not cell.bias_hh.any()
+    assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 1_018_881
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_engine_makes_a_tensor_on_another_device(engine: str) -> None:
+    with torch.device("meta"):  # it refuses to mix with CPU tensors, and needs no GPU
+        net = SentimentRNN(20, 6, 5, engine=engine).train()
+    ids = torch.zeros(3, 4, dtype=torch.int32, device="meta")  # (B, T)
+    logits = net(ids)  # (B,)
+    loss = binary_cross_entropy_with_logits(logits, torch.zeros(3, device="meta"))
+    loss.backward()
+    assert logits.shape == (3,)
+    for name, weight in net.named_parameters():
+        assert not weight.requires_grad or weight.grad is not None, name
+        assert weight.device.type == "meta"
+    assert fold(net.eval())(ids).device.type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("engine", ["reference", "cudnn"])
+def test_logits_on_a_gpu_equal_those_of_keras_cells(engine: str, keras: dict[str, Tensor]) -> None:
+    net = network_of(keras, engine).cuda().eval()
+    logits = net(keras["ids"].cuda()).cpu()
+    torch.testing.assert_close(logits, keras["logits"], atol=1e-4, rtol=0)
