@@ -1,0 +1,340 @@
+"""The command line: every form of it, and what it leaves behind."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY, Output, Trained, make_reviews, results_of, train_py, write_csv
+
+from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
+
+Run = Callable[..., Output]
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# --- fit ---
+
+
+def test_without_a_command_it_fits_tests_and_prints_one_table(trained: Trained) -> None:
+    table = trained.output.out
+    for expected in (
+        *("source", "corpus.csv", "train 144, val 16, test 40", "parameters", "epochs"),
+        *("val accuracy", "test accuracy", "loss", "per epoch", "in all"),
+        *("logs/imdb/version_0", "tensorboard --logdir logs"),
+    ):
+        assert expected in table, expected
+    assert "Error" not in trained.output.err
+
+
+def test_a_run_folder_holds_what_the_readme_says(trained: Trained) -> None:
+    files = files_in(trained.run)
+    expected = {"config.yaml", "hparams.yaml", "results.json"}
+    assert expected | {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
+    assert any(name.startswith("events.") for name in files)
+    assert not any(name.endswith(".tmp") for name in files)
+    assert files_in(trained.folder) - {f"logs/imdb/version_0/{name}" for name in files} == {
+        "corpus.csv",
+        *(f"cache/{name}" for name in files_in(trained.cache)),
+    }
+
+
+def test_results_json_holds_the_figures_and_where_they_come_from(trained: Trained) -> None:
+    results = results_of(trained.run)
+    assert results["source"] == str(trained.corpus)
+    assert results["reviews"] == {"train": 144, "val": 16, "test": 40}
+    assert results["parameters"] == 60 * 8 + 2 * (8 * 8 + 8 * 8 + 8) + 9
+    assert results["epochs"] == 2
+    assert results["best_epoch"] in (1, 2)
+    for name in ("val_acc", "test_acc"):
+        assert 0.9 <= results[name] <= 1, name  # the words are easily learned
+    for name in ("val_loss", "test_loss", "seconds_per_epoch", "seconds"):
+        assert results[name] > 0, name
+    assert results["seed"] == 1
+    assert results["device"] == "cpu"
+    assert results["config"]["fit"]["data"]["batch_size"] == 16
+    assert {"torch", "pytorch-lightning", "torchtext", "python"} <= set(results["versions"])
+    assert "git_commit" in results
+
+
+def test_hparams_name_the_source_that_was_used(trained: Trained) -> None:
+    hparams = yaml.safe_load((trained.run / "hparams.yaml").read_text())
+    assert hparams["source"] == str(trained.corpus)
+    assert hparams["vocab_size"] == 60
+
+
+def test_curves_and_hyperparameters_reach_tensorboard(trained: Trained) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen = EventAccumulator(str(trained.run)).Reload()
+    tags = set(seen.Tags()["scalars"])
+    assert {"val/loss", "val/acc", "test/loss", "test/acc", "hp/test_acc"} <= tags
+    assert "_hparams_/session_start_info" in seen.summary_metadata
+    assert len(seen.Scalars("val/acc")) == 2
+
+
+def test_training_loss_is_logged_as_often_as_asked(run: Run, corpus: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    args = [*TINY, "--data.source", corpus, "--trainer.log_every_n_steps", "3"]
+    assert run(*args).status == 0
+    seen = EventAccumulator("logs/imdb/version_0").Reload()
+    assert [point.step for point in seen.Scalars("train/loss")] == [2, 5, 8, 11, 14, 17]
+    assert all(0 <= point.value <= 1 for point in seen.Scalars("train/acc"))
+
+
+def test_the_same_seed_gives_the_same_numbers_twice_and_another_does_not(
+    run: Run, corpus: Path
+) -> None:
+    for seed in (3, 3, 4):
+        done = run("fit", *TINY, "--data.source", corpus, "--seed_everything", seed)
+        assert done.status == 0
+    runs = [results_of(Path(f"logs/imdb/version_{number}")) for number in range(3)]
+    figures = [tuple(r[n] for n in ("val_loss", "test_loss", "val_acc", "test_acc")) for r in runs]
+    assert figures[0] == figures[1]
+    assert figures[0] != figures[2]
+    assert runs[2]["seed"] == 4
+
+
+def test_the_best_checkpoint_is_the_one_that_is_tested(run: Run, corpus: Path) -> None:
+    # A rate that spoils the network later on: the last weights are not the best ones.
+    args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
+    assert run("fit", *args).status == 0
+    folder = Path("logs/imdb/version_0")
+    results = results_of(folder)
+    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == results["best_epoch"] - 1
+    tested = run("test", "--accelerator", "cpu")
+    assert f"{results['test_loss']:.4f}" in tested.out
+    assert f"{results['test_acc']:.2%}" in tested.out
+
+
+def test_a_quick_check_leaves_no_run_behind(run: Run, corpus: Path, workspace: Path) -> None:
+    done = run("--fast_dev_run", "true", *TINY, "--data.source", corpus)
+    assert done.status == 0, done
+    assert {name.split("/")[0] for name in files_in(workspace)} == {"cache", "corpus.csv"}
+
+
+# --- forms of the command ---
+
+FORMS = {
+    "no command": [],
+    "named": ["fit"],
+    "short flag": ["--accelerator", "cpu"],
+    "short flag with =": ["--accelerator=cpu", "--max_epochs=1"],
+    "long flag": ["fit", "--trainer.accelerator", "cpu"],
+    "smoke config": ["--config", str(ROOT / "configs/smoke.yaml"), "--data.batch_size", "64"],
+    "precision and devices": ["--devices", "1", "--precision", "32-true", "--strategy", "auto"],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_fit_runs(form: str, run: Run, corpus: Path) -> None:
+    start = FORMS[form]
+    command, flags = (start[:1], start[1:]) if start[:1] == ["fit"] else ([], start)
+    done = run(*command, *TINY, "--max_epochs", "1", "--data.source", corpus, *flags)
+    assert done.status == 0, done
+    results = results_of(Path("logs/imdb/version_0"))
+    assert results["config"]["fit"]["data"]["batch_size"] == (64 if "smoke" in form else 16)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", SHORT_FLAGS)
+def test_every_short_flag_means_the_long_one_on_every_command(command: str, flag: str) -> None:
+    expected = [command, f"--trainer.{flag}", "x", f"--trainer.{flag}=y"]
+    assert full_arguments([command, f"--{flag}", "x", f"--{flag}=y"]) == expected
+    assert full_arguments(expected) == expected
+
+
+def test_help_lists_commands_and_short_flags(run: Run) -> None:
+    for flag in ("--help", "-h"):
+        done = run(flag)
+        assert done.status == 0
+        for name in COMMANDS:
+            assert name in done.out
+        for name in SHORT_FLAGS:
+            assert f"--{name}" in done.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_its_settings(command: str, run: Run) -> None:
+    done = run(command, "--help")
+    assert done.status == 0
+    assert "--data.tokenizer" in done.out
+    assert "--model.hidden_dim" in done.out
+    assert "torchtext's" in done.out  # from the docstring
+
+
+@pytest.mark.parametrize("command", ["none", *COMMANDS])
+@pytest.mark.parametrize("config", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
+def test_every_config_can_be_printed_by_every_command(
+    command: str, config: str, run: Run, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = [] if command == "none" else [command]
+    done = run(*start, "--config", ROOT / "configs" / config, "--print_config")
+    assert done.status == 0, done
+    printed = yaml.safe_load(done.out)
+    assert printed["data"]["max_length"] == 80
+    expected = yaml.safe_load((ROOT / "configs" / config).read_text())
+    for name, value in expected["trainer"].items():
+        assert printed["trainer"][name] == value
+
+
+@pytest.mark.parametrize("config", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
+def test_every_config_trains(config: str, run: Run, corpus: Path) -> None:
+    path = ROOT / "configs" / config
+    small = [arg for arg in TINY if "max_epochs" not in arg and arg != "2"]
+    limits = ["--trainer.limit_train_batches", "2", "--data.source", corpus]
+    assert run("fit", "--config", path, *small, *limits).status == 0
+
+
+def test_a_printed_config_can_be_used_again(run: Run, corpus: Path) -> None:
+    args = [*TINY, "--data.source", corpus, "--max_epochs", "1"]
+    Path("mine.yaml").write_text(run(*args, "--print_config").out)
+    assert run("--config", "mine.yaml").status == 0
+    saved = yaml.safe_load(Path("logs/imdb/version_0/config.yaml").read_text())
+    assert saved["model"]["hidden_dim"] == 8
+    assert run("fit", "--config", "logs/imdb/version_0/config.yaml").status == 0
+    first, second = (results_of(Path(f"logs/imdb/version_{n}")) for n in (0, 1))
+    assert first["test_loss"] == second["test_loss"]
+
+
+def test_a_flag_wins_over_a_config_and_a_later_config_over_an_earlier(
+    run: Run, corpus: Path
+) -> None:
+    Path("one.yaml").write_text("model: {hidden_dim: 11, embedding_dim: 12}\n")
+    Path("two.yaml").write_text("model: {embedding_dim: 13}\n")
+    configs = ["--config", "one.yaml", "--config", "two.yaml"]
+    done = run(*configs, "--model.dropout", "0.5", "--print_config")
+    model = yaml.safe_load(done.out)["model"]
+    assert (model["hidden_dim"], model["embedding_dim"], model["dropout"]) == (11, 13, 0.5)
+
+
+# --- validate, test, predict ---
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_newest_best_checkpoint_is_the_default(
+    command: str, run: Run, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_in(trained.folder)
+    monkeypatch.chdir(trained.folder)
+    done = run(command, "--accelerator", "cpu", "--trainer.enable_progress_bar", "false")
+    assert done.status == 0, done
+    results = results_of(trained.run)
+    if command == "predict":
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        assert len(lines) == 40
+        for line in lines:
+            assert line["label"] == ("pos" if line["probability"] > 0.5 else "neg")
+    else:
+        part = "val" if command == "validate" else "test"
+        assert f"{results[f'{part}_acc']:.2%}" in done.out
+        assert f"{results[f'{part}_loss']:.4f}" in done.out
+    assert {n for n in files_in(trained.folder) - before if not n.startswith("cache/")} == set()
+
+
+def test_the_real_command_tests_and_predicts(trained: Trained, workspace: Path) -> None:
+    ckpt = trained.run / "checkpoints/best.ckpt"
+    other = write_csv(workspace / "other.csv", make_reviews(30, seed=9))
+    args = ("--ckpt_path", ckpt, "--data.source", other, "--accelerator", "cpu")
+    done = train_py("test", *args, cwd=workspace, XDG_CACHE_HOME=str(workspace / "cache"))
+    assert done.status == 0, done
+    assert "other.csv" in done.out
+    assert "Warning" not in done.err
+
+
+def test_a_checkpoint_alone_is_enough_in_another_folder(
+    run: Run, trained: Trained, workspace: Path
+) -> None:
+    """Without the training data, the run folder or the cache; with its vocabulary and settings."""
+    shutil.copy(trained.run / "checkpoints/best.ckpt", workspace / "alone.ckpt")
+    # The same reviews in another order of words and frequencies would get other ids if the
+    # vocabulary were built from these.
+    reviews = [
+        (text.replace("film", "film zebra zebra"), y) for text, y in make_reviews(60, seed=5)
+    ]
+    write_csv(workspace / "other.csv", reviews)
+    args = ["--ckpt_path", "alone.ckpt", "--data.source", "other.csv"]
+    tested = run("test", "--accelerator", "cpu", *args)
+    assert tested.status == 0, tested
+    accuracy = float(tested.out.split("test accuracy")[1].split("%")[0].split()[-1])
+    assert accuracy > 90
+    predicted = run(
+        "predict", "--accelerator", "cpu", "--trainer.enable_progress_bar", "false", *args
+    )
+    assert predicted.status == 0, predicted
+    labels = [json.loads(line)["label"] for line in predicted.out.splitlines()]
+    assert labels[:12].count("neg") >= 11
+    assert labels[12:].count("pos") >= 11
+
+
+def test_command_line_wins_over_checkpoint_and_checkpoint_over_defaults(
+    run: Run, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lit_imdb.cli import CLI
+
+    seen: dict[str, object] = {}
+
+    def note(self: CLI, **kwargs: object) -> None:
+        seen.update(self.datamodule.hparams, **self.model.hparams)
+        seen["ids"] = self.datamodule.batch_size
+
+    monkeypatch.setattr(CLI, "test", note)
+    ckpt = trained.run / "checkpoints/best.ckpt"
+    flags = ["--data.batch_size", "7", "--data.source", trained.corpus, "--model.dropout", "0.4"]
+    Path("mine.yaml").write_text("data: {val_fraction: 0.3}\n")
+    assert run("test", "--config", "mine.yaml", "--ckpt_path", ckpt, *flags).status == 0
+    assert (seen["batch_size"], seen["dropout"]) == (7, 0.4)  # the command line's
+    assert seen["val_fraction"] == 0.3  # the config's
+    assert (seen["hidden_dim"], seen["max_length"], seen["vocab_size"]) == (8, 8, 60)  # checkpoint
+    assert seen["tokenizer"] == "words"  # a default
+
+
+def test_a_later_run_is_the_newest(run: Run, corpus: Path) -> None:
+    for _ in range(11):  # version_10 comes after version_9
+        Path("logs/imdb").mkdir(parents=True, exist_ok=True)
+        Path(f"logs/imdb/version_{_}").mkdir()
+    assert run(*TINY, "--data.source", corpus, "--max_epochs", "1").status == 0
+    assert Path("logs/imdb/version_11/checkpoints/best.ckpt").is_file()
+    assert "version_11" in run("test", "--accelerator", "cpu").out
+
+
+def test_fit_goes_on_in_the_newest_run_folder(run: Run, corpus: Path) -> None:
+    args = [*TINY, "--data.source", corpus]
+    assert run("fit", *args, "--max_epochs", "1").status == 0
+    done = run("fit", *args, "--max_epochs", "3", "--ckpt_path", "last")
+    assert done.status == 0, done
+    assert os.listdir("logs/imdb") == ["version_0"]
+    whole = run("fit", *args, "--max_epochs", "3")
+    assert whole.status == 0
+    resumed, straight = (results_of(Path(f"logs/imdb/version_{n}")) for n in (0, 1))
+    assert resumed["epochs"] == 3
+    for name in ("val_loss", "test_loss", "best_epoch"):
+        assert resumed[name] == straight[name], name
+    last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (2, 27)
+
+
+def test_another_root_folder_is_kept_to(run: Run, corpus: Path, workspace: Path) -> None:
+    root = ["--trainer.default_root_dir", "elsewhere"]
+    assert run("fit", *TINY, *root, "--max_epochs", "1", "--data.source", corpus).status == 0
+    assert Path("elsewhere/logs/imdb/version_0/results.json").is_file()
+    assert not Path("logs").exists()
+    assert run("test", *root, "--accelerator", "cpu").status == 0
+
+
+def test_importing_the_package_is_quick_and_its_names_are_there() -> None:
+    import lit_imdb
+
+    for name in ("ImdbDataModule", "LitSentiment", "SentimentRNN"):
+        assert getattr(lit_imdb, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        lit_imdb.Nothing  # noqa: B018
