@@ -157,7 +157,7 @@ class CLI(LightningCLI):
         else:
             if logger in (None, True):
                 logger = self._run_logger()
-            if config.enable_checkpointing is not False:
+            if config.enable_checkpointing is not False and not config.fast_dev_run:
                 callbacks += [
                     ModelCheckpoint(
                         filename="best", monitor="val/acc", mode="max", enable_version_counter=False
