@@ -19,6 +19,7 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="lit-imdb-no-hub-")
 os.environ.pop("LIT_IMDB_DEBUG", None)
 
 ROOT = Path(__file__).parents[1]
+collect_ignore = ["fixtures"]  # what made the files there needs TensorFlow
 
 # A model and data of a size that trains in a blink.
 TINY = [

@@ -5,6 +5,7 @@ A `DataLoader` would cost 200 us a batch against 20 us, and cannot go on in mid-
 Shapes: B reviews, T tokens, N reviews of the part.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ Batch = tuple[Tensor, Tensor]
 class BatchLoader:
     """Iterates over (ids (B, T) int32, labels (B,) float32).
 
-    Several processes each take every `world`-th batch: no review is padded in or met twice.
+    Several processes each take every `world`-th review: none is padded in or met twice.
 
     Args:
         part: The reviews.
@@ -52,24 +53,25 @@ class BatchLoader:
         self.epoch = epoch
 
     def order(self) -> Tensor:
-        """The row numbers in this epoch's order (N,)."""
+        """This process's row numbers in this epoch's order."""
         if self.seed is None:
-            return torch.arange(len(self.part))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return torch.randperm(len(self.part), generator=generator)
+            rows = torch.arange(len(self.part))
+        else:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            rows = torch.randperm(len(self.part), generator=generator)
+        return rows[self.rank :: self.world]
 
     def __len__(self) -> int:
-        batches, rest = divmod(len(self.part), self.batch_size)
-        if self.seed is not None:
-            return batches // self.world  # training: each process takes the same number of steps
-        return len(range(self.rank, batches + (rest > 0), self.world))
+        if self.seed is not None:  # training: each process takes the same number of steps
+            return len(self.part) // (self.batch_size * self.world)
+        rows = len(range(self.rank, len(self.part), self.world))
+        return math.ceil(rows / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order()
         self.position, self._start = self._start, 0
         for index in range(self.position, len(self)):
-            first = (index * self.world + self.rank) * self.batch_size
-            rows = order[first : first + self.batch_size]
+            rows = order[index * self.batch_size : (index + 1) * self.batch_size]
             self.position = index + 1
             yield self.part.ids[rows].int(), self.part.labels[rows].float()
 

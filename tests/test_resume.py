@@ -1,0 +1,142 @@
+"""A run that is cut off goes on as if it had not been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, Output
+
+from benchmarks import crash
+
+LONG = [*TINY, "--max_epochs", "3", "--checkpoint_every_n_steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted, in the form that the crash test compares with."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(folder, "fit").wait() == 0, (folder / "log.txt").read_text()
+    return folder
+
+
+def start(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
+    folder.mkdir(exist_ok=True)
+    log = (folder / "log.txt").open("ab")
+    command = [sys.executable, str(ROOT / "train.py"), *args, *crash.ARGUMENTS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def wait_for_step(folder: Path, process: "subprocess.Popen[bytes]", least: int) -> None:
+    """Waits until the run has written a checkpoint at `least` steps or more."""
+    last = folder / "logs/imdb/version_0/checkpoints/last.ckpt"
+    while process.poll() is None:
+        if last.is_file() and torch.load(last, weights_only=True)["global_step"] >= least:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the run ended before step {least}: {(folder / 'log.txt').read_text()}")
+
+
+@pytest.mark.slow
+def test_runs_killed_in_every_phase_end_bit_identical() -> None:
+    assert crash.run(runs=len(crash.PHASES), seed=1) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_save_say_how_to_go_on_and_lose_nothing(
+    tmp_path: Path, whole: Path, signum: signal.Signals, status: int
+) -> None:
+    folder = tmp_path / "stopped"
+    process = start(folder, "fit")
+    wait_for_step(folder, process, 20)
+    process.send_signal(signum)
+    assert process.wait(20) == status
+    assert "train.py fit --ckpt_path last" in (folder / "log.txt").read_text().splitlines()[-1]
+    assert start(folder, "fit", "--ckpt_path", "last").wait() == 0
+    assert crash.differences(whole, folder) == []
+
+
+@pytest.mark.slow
+def test_a_half_written_temporary_checkpoint_is_never_read(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "power_loss"
+    process = start(folder, "fit")
+    wait_for_step(folder, process, 20)
+    process.kill()
+    process.wait()
+    (folder / "logs/imdb/version_0/checkpoints/last.tmp").write_bytes(b"half a file")
+    assert start(folder, "fit", "--ckpt_path", "last").wait() == 0
+    assert crash.differences(whole, folder) == []
+
+
+def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
+    run: Callable[..., Output], fails: Callable[..., str], corpus: Path
+) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    Path("logs/imdb/version_1").mkdir()  # a run that was killed before its first step
+    assert "python train.py fit" in fails("fit", "--ckpt_path", "last")
+
+
+def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(
+    run: Callable[..., Output], fails: Callable[..., str], corpus: Path
+) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    folder = Path("logs/imdb/version_0/checkpoints")
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"]["net.head.weight"].fill_(float("nan"))
+    torch.save(checkpoint, folder / "poisoned.ckpt")
+    before = {name: (folder / name).read_bytes() for name in ("best.ckpt", "last.ckpt")}
+    line = fails(
+        *("fit", "--ckpt_path", folder / "poisoned.ckpt", "--trainer.max_epochs", "4"),
+        *("--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"),
+        *("--data.source", corpus),
+    )
+    assert "NaN or infinite" in line
+    assert "--model.lr" in line
+    assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    run: Callable[..., Output],
+    fails: Callable[..., str],
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    last = Path("logs/imdb/version_0/checkpoints/last.ckpt")
+    before = last.read_bytes()
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_space)
+    line = fails("fit", "--ckpt_path", "last", *LONG, "--data.source", corpus)
+    assert "No space left" in line
+    assert last.read_bytes() == before
+    assert not last.with_suffix(".tmp").exists()
+
+
+def test_other_settings_than_the_checkpoints_are_said(
+    run: Callable[..., Output], corpus: Path
+) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    with pytest.warns(UserWarning, match=r"model\.lr 0\.5 \(was 0\.02\)"):
+        done = run("fit", "--ckpt_path", "last", "--max_epochs", "3", "--model.lr", "0.5")
+    assert done.status == 0
+    checkpoint = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
+
+
+def test_a_resumed_run_reports_all_its_epochs(run: Callable[..., Output], corpus: Path) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    assert run("fit", "--ckpt_path", "last", "--max_epochs", "3").status == 0
+    results = json.loads(Path("logs/imdb/version_0/results.json").read_text())
+    assert results["epochs"] == 3
+    assert not Path("logs/imdb/version_1").exists()
