@@ -38,7 +38,7 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
         "seconds": history.seconds,
         "device": str(trainer.strategy.root_device),
         "processes": trainer.world_size,
-        "run": trainer.log_dir,
+        "run": trainer.log_dir if trainer.logger else None,
     }
 
 

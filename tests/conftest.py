@@ -145,8 +145,18 @@ def error_line(done: Output) -> str:
 
 def train_py(*args: object, cwd: Path, **environment: str) -> Output:
     """Runs `python train.py` in a process of its own."""
+    return _python(str(ROOT / "train.py"), *map(str, args), cwd=cwd, environment=environment)
+
+
+def run_script(script: str, cwd: Path, **environment: str) -> Output:
+    """Runs lines of Python, which may import the package, in a process of their own."""
+    here = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    return _python("-c", here + script, cwd=cwd, environment=environment)
+
+
+def _python(*args: str, cwd: Path, environment: dict[str, str]) -> Output:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *map(str, args)],
+        [sys.executable, *args],
         cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
