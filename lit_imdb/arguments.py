@@ -2,6 +2,7 @@
 
 SHORT_FLAGS = ("accelerator", "devices", "strategy", "precision", "max_epochs", "fast_dev_run")
 COMMANDS = ("fit", "validate", "test", "predict")
+ALONE = ("export", "serve")  # these need no Trainer: main() runs them without Lightning
 _HELP = ("-h", "--help")
 
 

@@ -6,8 +6,6 @@ defaults in the code.
 
 import json
 import logging
-import os
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,13 +33,16 @@ from lit_imdb.checkpoints import (
 )
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
-from lit_imdb.interrupts import Interrupted, stop_at_once
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
+
+
+class TrainerParser(Parser, LightningArgumentParser):
+    """Lightning's parser, with one line for each mistake."""
 
 
 class CLI(LightningCLI):
@@ -56,7 +57,7 @@ class CLI(LightningCLI):
             ImdbDataModule,
             args=args,
             seed_everything_default=1,
-            parser_class=Parser,
+            parser_class=TrainerParser,
             parser_kwargs={
                 "description": "IMDB sentiment with an unrolled RNN; without a sub-command: fit.",
                 **{command: dict(default_config) for command in self.subcommands()},
@@ -76,7 +77,10 @@ class CLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
-        kwargs["epilog"] = f"Short for the same under --trainer.: {short}."
+        kwargs["epilog"] = (
+            "Two more commands: export (the model as a folder for other programs) and serve (a web "
+            f"page and a JSON endpoint), each with its --help. Short for --trainer.X: {short}."
+        )
         return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -248,42 +252,19 @@ class CLI(LightningCLI):
         results.print_table("lit-imdb", results.fit_rows(figures))
 
 
-def main(args: list[str] | None = None) -> None:
-    """Runs one command; a user's mistake is one line on standard error and exit status 2."""
+def run(args: list[str]) -> None:
+    """Runs one of Lightning's commands.
+
+    Raises:
+        UserError: What the user can mend, Lightning's own complaints about settings among them.
+    """
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 under torch 2.13
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     # test and predict need no callback of fit
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
     keep_freed_memory()
-    stop_at_once()
     try:
-        CLI(sys.argv[1:] if args is None else args)
-    except Interrupted as interrupted:
-        _say_how_to_go_on(interrupted)
-    except (UserError, MisconfigurationException) as error:
-        _stop(error, 2)
-    except BrokenPipeError:  # `predict | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes to at exit
-        raise SystemExit(128 + 13) from None
-    except Exception as error:
-        _stop(error, 1)
-
-
-def _say_how_to_go_on(interrupted: Interrupted) -> None:
-    print(
-        f"stopped by {interrupted.name}; `python train.py fit --ckpt_path last` goes on with "
-        "training that had begun",
-        file=sys.stderr,
-    )
-    raise SystemExit(128 + interrupted.signum)
-
-
-def _stop(error: Exception, status: int) -> None:
-    if os.environ.get("LIT_IMDB_DEBUG") == "1":
-        raise error
-    message = " ".join(str(error).split())
-    if not isinstance(error, UserError):
-        message = f"{type(error).__name__}: {message} (LIT_IMDB_DEBUG=1 shows where)"
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status) from None
+        CLI(args)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error

@@ -1,13 +1,13 @@
-"""Lightning's argument parser, with one line for each mistake."""
+"""An argument parser with one line for each mistake."""
 
 from typing import Any
 
-from pytorch_lightning.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser
 
 from lit_imdb.errors import UserError
 
 
-class Parser(LightningArgumentParser):
+class Parser(ArgumentParser):
     """Raises its complaints as `UserError` instead of printing a page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

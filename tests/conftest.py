@@ -107,7 +107,7 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     """Runs the command line in this process."""
-    from lit_imdb.cli import main
+    from lit_imdb.main import main
 
     def run_here(*args: object) -> Output:
         capsys.readouterr()

@@ -19,8 +19,8 @@ PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
 
 # Keras's filter, the one that made the tutorial's data.
-_FILTER = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-_TO_SPACE = str.maketrans(_FILTER, " " * len(_FILTER))
+FILTER = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+_TO_SPACE = str.maketrans(FILTER, " " * len(FILTER))
 
 
 def words(text: str) -> list[str]:

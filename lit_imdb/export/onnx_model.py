@@ -1,0 +1,83 @@
+"""The network as an ONNX graph, written operator by operator.
+
+`torch.onnx.export` would unroll the loop over the tokens and so fix their number. ONNX has the
+recurrence as an operator of its own, RNN with tanh, and five more kinds of nodes say the rest.
+
+Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
+
+    ids (B, T) -> (T, B) -> words (T, B, E) -> RNN (T, B, H) -> RNN (B, H) -> logits (B,)
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from lit_imdb.errors import UserError
+from lit_imdb.model.network import SentimentRNN
+
+# The one that brought today's RNN. Later ones only add types that this graph does not use, and
+# would shut out older runtimes, such as the last onnxruntime for Python 3.10.
+OPSET = 22
+
+
+def write_onnx(net: SentimentRNN, path: Path) -> None:
+    """Writes `net`: ids int64 (B, T) in, logits float32 (B,) out, for any B and T.
+
+    Raises:
+        UserError: The package onnx is missing.
+    """
+    try:
+        import onnx
+        from onnx.helper import make_node, make_tensor_value_info
+    except ImportError as error:
+        raise UserError(
+            'the package onnx is missing: pip install -c constraints.txt -e ".[onnx]"'
+        ) from error
+    hidden = net.head.in_features
+    nodes = [
+        make_node("Transpose", ["ids"], ["ids_by_token"], perm=[1, 0]),  # (T, B)
+        make_node("Gather", ["embedding", "ids_by_token"], ["words"]),  # (T, B, E)
+        # An RNN's states have an axis for its directions, (T, 1, B, H), and so has its last one.
+        make_node("RNN", ["words", "W0", "R0", "B0"], ["states"], hidden_size=hidden),
+        make_node("Squeeze", ["states", "axis_1"], ["below"]),  # (T, B, H)
+        make_node("RNN", ["below", "W1", "R1", "B1"], ["", "last"], hidden_size=hidden),
+        make_node("Squeeze", ["last", "axis_0"], ["hidden"]),  # (B, H)
+        make_node("Gemm", ["hidden", "head_weight", "head_bias"], ["column"], transB=1),  # (B, 1)
+        make_node("Squeeze", ["column", "axis_1"], ["logits"]),  # (B,)
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "sentiment",
+        [make_tensor_value_info("ids", onnx.TensorProto.INT64, ["reviews", "tokens"])],
+        [make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["reviews"])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in _weights(net).items()],
+    )
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    model = onnx.helper.make_model(
+        graph,
+        producer_name="lit-imdb",
+        opset_imports=opset,
+        ir_version=onnx.helper.find_min_ir_version_for(opset),
+    )
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _weights(net: SentimentRNN) -> dict[str, np.ndarray]:
+    """The graph's constants; RNN wants an axis for its directions in front of each weight."""
+    arrays = {
+        "embedding": net.embedding.weight.detach().numpy(),  # (V, E)
+        "head_weight": net.head.weight.detach().numpy(),  # (1, H)
+        "head_bias": net.head.bias.detach().numpy(),  # (1,)
+        "axis_0": np.array([0]),
+        "axis_1": np.array([1]),
+    }
+    for layer, cell in enumerate((net.cell0, net.cell1)):
+        w_ih, w_hh, b_ih, b_hh = (
+            tensor.detach().numpy()
+            for tensor in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        )
+        arrays[f"W{layer}"] = w_ih[None]  # (1, H, E), or (1, H, H)
+        arrays[f"R{layer}"] = w_hh[None]  # (1, H, H)
+        arrays[f"B{layer}"] = np.concatenate([b_ih, b_hh])[None]  # (1, 2 H)
+    return arrays

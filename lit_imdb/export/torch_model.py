@@ -1,0 +1,51 @@
+"""The network as a PyTorch program: `torch.export` runs it without this package's code.
+
+Shapes: B reviews, T tokens, E embedding, H hidden units.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_imdb.model.network import SentimentRNN
+
+
+class _AnyLength(nn.Module):
+    """The network with its loop inside the graph: a Python loop would fix T, and so does the
+    export of `torch.rnn_tanh`."""
+
+    def __init__(self, net: SentimentRNN) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, ids: Tensor) -> Tensor:
+        net = self.net
+        words = net.embedding(ids.t())  # (T, B, E)
+
+        def more(t: Tensor, *hidden: Tensor) -> Tensor:
+            return torch.lt(t, words.shape[0])
+
+        def step(t: Tensor, h0: Tensor, h1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            word = words.index_select(0, t.unsqueeze(0)).squeeze(0)  # (B, E)
+            h0 = net.cell0(word, h0)  # (B, H)
+            return t + 1, h0, net.cell1(h0, h1)
+
+        first = words.new_zeros(words.shape[1], net.cell0.hidden_size)  # (B, H)
+        start = torch.zeros((), dtype=torch.int64, device=ids.device)
+        loop: Any = torch.while_loop
+        _, _, hidden = loop(more, step, (start, first, first.clone()))  # (B, H)
+        logits: Tensor = net.head(hidden).squeeze(1)  # (B,)
+        return logits
+
+
+@torch.no_grad()
+def write_torch(net: SentimentRNN, path: Path) -> None:
+    """Writes `net` as a .pt2 file: ids int64 (B, T) in, logits float32 (B,) out, any B and T."""
+    dimensions = {0: torch.export.Dim("reviews"), 1: torch.export.Dim("tokens")}
+    example = torch.ones(3, 7, dtype=torch.int64)  # (B, T), any numbers above 1
+    program = torch.export.export(
+        _AnyLength(net), (example,), dynamic_shapes={"ids": dimensions}, strict=False
+    )
+    torch.export.save(program, path)

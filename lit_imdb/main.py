@@ -1,0 +1,56 @@
+"""The entry: finds the command that is asked for, and makes a mistake one line."""
+
+import os
+import sys
+from importlib import import_module
+
+from lit_imdb.arguments import ALONE
+from lit_imdb.errors import UserError
+from lit_imdb.interrupts import Interrupted, stop_at_once
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs one command; a user's mistake is one line on standard error and exit status 2."""
+    args = sys.argv[1:] if args is None else args
+    alone = args[:1] and args[0] in ALONE
+    stop_at_once()
+    try:
+        if alone:
+            _run_alone(args[0], args[1:])
+        else:
+            from lit_imdb.cli import run  # two seconds, which the other commands do not need
+
+            run(args)
+    except Interrupted as interrupted:
+        again = "`python train.py fit --ckpt_path last` goes on with training that had begun"
+        hint = "" if alone else f"; {again}"
+        print(f"stopped by {interrupted.name}{hint}", file=sys.stderr)
+        raise SystemExit(128 + interrupted.signum) from None
+    except UserError as error:
+        _stop(error, 2)
+    except BrokenPipeError:  # `predict | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes to at exit
+        raise SystemExit(128 + 13) from None
+    except Exception as error:
+        _stop(error, 1)
+
+
+def _run_alone(command: str, args: list[str]) -> None:
+    """Runs `lit_imdb.COMMAND.command.COMMAND` with what its signature makes of the arguments."""
+    from jsonargparse import auto_cli
+
+    from lit_imdb.parser import Parser
+
+    function = getattr(import_module(f"lit_imdb.{command}.command"), command)
+    prog = f"{os.path.basename(sys.argv[0])} {command}"
+    auto_cli(function, args=args, as_positional=False, parser_class=Parser, prog=prog)
+
+
+def _stop(error: Exception, status: int) -> None:
+    if os.environ.get("LIT_IMDB_DEBUG") == "1":
+        raise error
+    message = " ".join(str(error).split())
+    if not isinstance(error, UserError):
+        message = f"{type(error).__name__}: {message} (LIT_IMDB_DEBUG=1 shows where)"
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status) from None

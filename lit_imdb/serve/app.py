@@ -1,0 +1,120 @@
+"""The web application: GET / is the page, POST /predict the endpoint."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lit_imdb.classifier import SentimentClassifier
+
+MAX_BYTES = 2**20  # of a request's body; the longest review of IMDB has 14 kB
+MAX_TEXTS = 1000
+_EXPECTED = 'expected {"text": "..."} or {"texts": ["...", ...]}'
+_SAFE = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
+    """The application.
+
+    Args:
+        classifier: What answers.
+        names: Host names that requests may use for this server; `*` is any.
+    """
+    page = files("lit_imdb.serve").joinpath("page.html").read_bytes()
+    headers = {**_SAFE, "Content-Security-Policy": _policy(page.decode())}
+
+    async def show_page(request: Request) -> Response:
+        return Response(page, media_type="text/html", headers=headers)
+
+    async def predict(request: Request) -> Response:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != "application/json":  # a form on another site cannot send this type
+            raise HTTPException(415, "expected Content-Type: application/json")
+        # The network computes in a thread of its own: the server answers others meanwhile.
+        return _json(await run_in_threadpool(_answer, classifier, await _body(request)))
+
+    return Starlette(
+        routes=[Route("/", show_page), Route("/predict", predict, methods=["POST"])],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
+        exception_handlers={HTTPException: _refuse, Exception: _fail},
+    )
+
+
+def _answer(classifier: SentimentClassifier, body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, f"the body is no JSON: {_EXPECTED}") from None
+    match asked:
+        case {"text": str(text), **others} if not others:
+            words = [[word, influence] for word, influence in classifier.explain(text)]
+            return asdict(classifier.predict(text)[0]) | {"words": words}
+        case {"texts": [*texts], **others} if not others:
+            if len(texts) > MAX_TEXTS:
+                raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
+            if not all(isinstance(text, str) for text in texts):
+                raise HTTPException(400, f"a text is not a string: {_EXPECTED}")
+            return {"predictions": [asdict(answer) for answer in classifier.predict(texts)]}
+        case _:
+            raise HTTPException(400, _EXPECTED)
+
+
+async def _body(request: Request) -> bytes:
+    """The body; one that is too large is refused without reading the rest of it."""
+    too_large = HTTPException(
+        413, f"the body is too large: expected at most {MAX_BYTES:,} bytes", {"Connection": "close"}
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BYTES:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise too_large
+    return bytes(body)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _json({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    return _json({"error": f"the server failed: {type(error).__name__}"}, 500)
+
+
+def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
+    # Not starlette's JSONResponse: it cannot send half a surrogate pair, which JSON may bring.
+    text = json.dumps(content) + "\n"
+    return Response(text, status, {**_SAFE, **(headers or {})}, "application/json")
+
+
+def _policy(page: str) -> str:
+    """A Content-Security-Policy under which the page's own style and script run and no others."""
+    allowed = {}
+    for tag in ("style", "script"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = hashlib.sha256(content.encode()).digest()
+        allowed[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
+    return (
+        f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )

@@ -1,0 +1,59 @@
+"""`python train.py serve`: a page and a JSON endpoint for a trained model."""
+
+import socket
+
+from lit_imdb.classifier import load
+from lit_imdb.errors import UserError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serves a page to type reviews into, and POST /predict for programs.
+
+    No text is logged or kept. There are no accounts: with another --host than this machine's own,
+    whoever reaches the port can use it.
+
+    Args:
+        ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
+        host: The address to listen on; 127.0.0.1 can be reached from this machine alone.
+        port: The port to listen on; 0 takes a free one.
+
+    Raises:
+        UserError: No such checkpoint, the port is in use, or a package is missing.
+    """
+    try:
+        import uvicorn
+
+        from lit_imdb.serve.app import make_app
+    except ImportError as error:
+        raise UserError(
+            f'the package {error.name} is missing: pip install -c constraints.txt -e ".[serve]"'
+        ) from error
+    classifier = load(ckpt_path)
+    # A page elsewhere may point its own name at this machine; only these names are answered.
+    names = ["127.0.0.1", "localhost", "[::1]"] if host in _LOOPBACK else ["*"]
+    with _listen(host, port) as listener:
+        print(f"http://{_shown(host)}:{listener.getsockname()[1]} (Ctrl-C stops)", flush=True)
+        # "critical": neither requests nor errors, which could quote a review, reach the log
+        config = uvicorn.Config(
+            make_app(classifier, names), access_log=False, log_level="critical", server_header=False
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        reason = str(reason).partition(" (")[0]  # Python repeats the address there
+        raise UserError(
+            f"cannot listen on {_shown(host)}:{port} ({reason}): "
+            "choose another with --port, or --port 0 for any that is free"
+        ) from error
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,217 @@
+"""The exported folder, used as a stranger would use it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, TINY, Output, Trained
+
+import lit_imdb
+from lit_imdb.checkpoints import read_checkpoint
+from lit_imdb.classifier import network_of
+
+TEXTS = [
+    "A lovely film, great!",
+    "An awful<br />plot; it was\tDULL\n(and boring)...",
+    "Nothing_known here: 100 % \u00dcBERRASCHEND, isn't it? #@$\u2028'quoted' \\ [x] ~",
+    "",
+    "?!",
+    "the film was with plot " * 50,
+]
+SHAPES = [(1, 1), (1, 8), (3, 5), (17, 80), (64, 200)]
+FILES = {"MODEL_CARD.md", "example.py", "preprocessing.json", "vocabulary.txt"}
+
+
+@pytest.fixture
+def export(trained: Trained, run: Callable[..., Output], tmp_path: Path) -> Callable[[str], Path]:
+    """Exports the trained run in a format and returns the folder."""
+    best = trained.run / "checkpoints/best.ckpt"
+
+    def export_here(format: str) -> Path:
+        if format == "onnx":
+            pytest.importorskip("onnx")
+            pytest.importorskip("onnxruntime")
+        folder = tmp_path / f"exported-{format}"
+        done = run("export", "--ckpt_path", best, "--format", format, "--output", folder)
+        assert done.status == 0, done
+        return folder
+
+    return export_here
+
+
+def answers_of_example(folder: Path, cwd: Path, texts: list[str]) -> list[dict[str, Any]]:
+    """What example.py prints for the texts."""
+    done = subprocess.run(
+        [sys.executable, str(folder / "example.py"), *texts],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def model_of(folder: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    if (folder / "model.pt2").exists():
+        program = torch.export.load(folder / "model.pt2").module()
+        return lambda ids: program(ids).detach()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    return lambda ids: torch.from_numpy(session.run(["logits"], {"ids": ids.numpy()})[0])
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
+    export: Callable[[str], Path], trained: Trained, format: str
+) -> None:
+    model = model_of(export(format))
+    net = network_of(read_checkpoint(trained.run / "checkpoints/best.ckpt")).eval()
+    for shape in SHAPES:
+        ids = torch.randint(0, net.embedding.num_embeddings, shape)
+        with torch.no_grad():
+            expected = net(ids)
+        logits = model(ids)
+        assert logits.shape == (shape[0],)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_example_gives_the_classifiers_answers(
+    export: Callable[[str], Path], trained: Trained, tmp_path: Path, format: str
+) -> None:
+    folder = export(format)
+    assert_same_answers(folder, trained.run / "checkpoints/best.ckpt", tmp_path)
+    example = (folder / "example.py").read_text()
+    assert "lit_imdb" not in example
+    assert ("import torch" in example) == (format == "torch")
+
+
+def test_example_follows_basic_english_too(
+    run: Callable[..., Output], corpus: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    done = run("fit", *TINY, "--data.source", corpus, "--data.tokenizer", "basic_english")
+    assert done.status == 0, done
+    assert run("export", "--output", "out").status == 0
+    assert "!" in (tmp_path / "out/vocabulary.txt").read_text().splitlines()
+    assert_same_answers(
+        tmp_path / "out", tmp_path / "logs/imdb/version_0/checkpoints/best.ckpt", tmp_path
+    )
+
+
+def assert_same_answers(folder: Path, checkpoint: Path, cwd: Path) -> None:
+    expected = lit_imdb.load(checkpoint).predict(TEXTS)
+    answers = answers_of_example(folder, cwd, TEXTS)
+    assert [answer["label"] for answer in answers] == [one.label for one in expected]
+    for answer, one in zip(answers, expected, strict=True):
+        assert answer["probability"] == (
+            None if one.probability is None else pytest.approx(one.probability, abs=1e-5)
+        )
+    assert {answer["label"] for answer in answers} >= {""}
+
+
+def test_folder_holds_what_a_stranger_needs(export: Callable[[str], Path]) -> None:
+    folder = export("onnx")
+    assert {file.name for file in folder.iterdir()} == FILES | {"model.onnx"}
+    assert folder.stat().st_mode & 0o055 == 0o055
+    assert (folder / "vocabulary.txt").read_text().split("\n")[:2] == ["<pad>", "<unk>"]
+    rules = json.loads((folder / "preprocessing.json").read_text())
+    assert (rules["tokenizer"], rules["max_length"]) == ("words", 8)
+    assert (rules["pad_id"], rules["unk_id"]) == (0, 1)
+
+
+def test_card_has_the_figures_of_the_run(export: Callable[[str], Path], trained: Trained) -> None:
+    card = (export("onnx") / "MODEL_CARD.md").read_text()
+    results = json.loads((trained.run / "results.json").read_text())
+    assert f"| test | {results['test_acc']:.2%} | {results['test_loss']:.4f} |" in card
+    assert f"train {results['reviews']['train']}" in card
+    assert "`corpus.csv`" in card
+    assert str(trained.folder) not in card, "the card goes to strangers"
+
+
+def test_card_says_what_it_does_not_know(
+    run: Callable[..., Output], trained: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "alone.ckpt").write_bytes((trained.run / "checkpoints/best.ckpt").read_bytes())
+    done = run("export", "--ckpt_path", "alone.ckpt", "--format", "torch", "--output", "out")
+    assert done.status == 0, done
+    card = (tmp_path / "out/MODEL_CARD.md").read_text()
+    assert "Unknown: the run's results.json was not beside the checkpoint" in card
+
+
+def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_figures(
+    run: Callable[..., Output], trained: Trained, tmp_path: Path
+) -> None:
+    last = trained.run / "checkpoints/last.ckpt"
+    assert run("export", "--ckpt_path", last, "--format", "torch", "--output", "out").status == 0
+    assert "**not** of the exported `last.ckpt`" in (tmp_path / "out/MODEL_CARD.md").read_text()
+
+
+def test_existing_folder_is_refused_and_left_alone(
+    fails: Callable[..., str], trained: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    best = trained.run / "checkpoints/best.ckpt"
+    assert "is there already" in fails("export", "--ckpt_path", best, "--output", "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_failed_export_leaves_nothing_behind(
+    run: Callable[..., Output],
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> str:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("lit_imdb.export.command.model_card", fail)
+    best = trained.run / "checkpoints/best.ckpt"
+    done = run("export", "--ckpt_path", best, "--format", "torch", "--output", "out")
+    assert done.status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_onnx_is_one_line_that_says_what_to_install(
+    fails: Callable[..., str], trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    line = fails("export", "--ckpt_path", trained.run / "checkpoints/best.ckpt")
+    assert 'pip install -c constraints.txt -e ".[onnx]"' in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--format", "tflite"], "tflite"),
+        (["--formt", "onnx"], "--formt"),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt"),
+        ([], "train one"),
+    ],
+)
+def test_mistakes_are_one_line(
+    fails: Callable[..., str], arguments: list[str], expected: str
+) -> None:
+    assert expected in fails("export", *arguments)
+
+
+def test_commands_without_trainer_are_listed_and_start_without_lightning(
+    run: Callable[..., Output],
+) -> None:
+    listed = run("--help").out
+    assert "export" in listed
+    assert "serve" in listed
+    code = (
+        "import sys; from lit_imdb.main import main\n"
+        "try: main(['export', '--ckpt_path', 'nowhere.ckpt'])\n"
+        "except SystemExit: sys.exit('pytorch_lightning' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

@@ -1,0 +1,164 @@
+"""The page in a real browser: typed into, submitted and read as a visitor does it."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Trained
+from serving import Server, serving
+
+import lit_imdb
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+_REASON = "no selenium, the page is NOT tested: pip install selenium"
+webdriver = pytest.importorskip("selenium.webdriver", reason=_REASON)
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
+Keys = webdriver.Keys
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+    *("--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="no browser, the page is NOT tested: apt-get install chromium chromium-driver",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server(trained: Trained) -> Iterator[Server]:
+    with serving(trained.run / "checkpoints/best.ckpt") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """The page, fresh; at the end nothing must have complained in the console."""
+    show_as(browser, width=1280)
+    browser.get(server.url)
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def show_as(browser: Any, width: int, scheme: str = "light") -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def verdict(page: Any) -> str:
+    """The answer, once it is there."""
+    wait = WebDriverWait(page, 15)
+    return wait.until(lambda _: page.find_element("id", "verdict").text)
+
+
+def box(page: Any) -> Any:
+    return page.find_element("id", "text")
+
+
+@pytest.mark.parametrize("text", ["The film was lovely, great!", "The plot was awful, dull."])
+def test_visitor_types_a_review_presses_the_button_and_reads_the_answer(
+    page: Any, trained: Trained, text: str
+) -> None:
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    (expected,) = classifier.predict(text)
+    box(page).send_keys(text)
+    page.find_element("id", "send").click()
+    assert verdict(page).startswith({"pos": "Positive", "neg": "Negative"}[expected.label])
+    assert expected.probability is not None
+    assert f"{expected.probability:.1%}".rstrip("%") in verdict(page)
+    words = page.find_elements("css selector", "#words .word")
+    for word, (token, influence) in zip(words, classifier.explain(text), strict=True):
+        assert word.text == token
+        assert word.get_attribute("title")[0] == ("+" if influence > 0 else "\u2212")
+        assert ("pos" if influence > 0 else "neg") in word.get_attribute("class")
+    assert len({word.value_of_css_property("background-color") for word in words}) > 1
+
+
+def test_keyboard_alone_is_enough(page: Any) -> None:
+    assert page.switch_to.active_element == box(page), "one can type at once"
+    page.switch_to.active_element.send_keys("great")
+    page.switch_to.active_element.send_keys(Keys.TAB)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    assert "Probability" in verdict(page)
+    assert page.switch_to.active_element.text == "Judge it", "the focus stays where it was"
+
+
+def test_ctrl_enter_submits_from_the_box(page: Any) -> None:
+    box(page).send_keys("great", Keys.CONTROL + Keys.ENTER)
+    assert "Probability" in verdict(page)
+
+
+def test_script_in_a_review_stays_text(page: Any) -> None:
+    review = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    box(page).send_keys(review)
+    page.find_element("id", "send").click()
+    verdict(page)
+    assert "owned" not in page.title
+    assert page.find_elements("css selector", "#answer script, #answer img") == []
+    assert "script" in page.find_element("id", "words").text
+
+
+def test_markup_in_an_answer_stays_text(page: Any) -> None:
+    """The tokenizer drops angle brackets: here the page gets them all the same."""
+    markup = "<img src=x onerror=\"document.title='owned'\">"
+    page.execute_script(
+        "show({label: 'pos', probability: 0.9, unknown_words: 0, words: [[arguments[0], 1]]});"
+        "document.getElementById('answer').hidden = false",
+        markup,
+    )
+    assert page.find_element("id", "words").text == markup
+    assert markup in page.find_element("id", "strongest").text
+    assert "owned" not in page.title
+
+
+def test_empty_review_gets_a_reason(page: Any) -> None:
+    page.find_element("id", "send").click()
+    assert "no word to read" in verdict(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_narrow_page_needs_no_sideways_scrolling(page: Any, scheme: str) -> None:
+    show_as(page, width=360, scheme=scheme)
+    box(page).send_keys("great " + "w" * 200)
+    page.find_element("id", "send").click()
+    verdict(page)
+    width = page.execute_script("return document.documentElement.scrollWidth")
+    assert width <= 360
+    back = page.find_element("tag name", "body").value_of_css_property("background-color")
+    brightness = sum(int(part) for part in back.strip("rgba()").split(",")[:3])
+    assert (brightness < 3 * 128) == (scheme == "dark")
+
+
+def test_complaint_of_the_server_is_shown(page: Any) -> None:
+    answer = """new Response('{"error": "too large"}', {status: 413})"""
+    page.execute_script(f"fetch = async () => {answer}")
+    page.find_element("id", "send").click()
+    assert "too large" in verdict(page)
+    page.execute_script("fetch = async () => { throw new TypeError('refused') }")
+    page.find_element("id", "send").click()
+    WebDriverWait(page, 15).until(lambda _: "cannot be reached" in verdict(page))

@@ -1,0 +1,235 @@
+"""The JSON endpoint, asked over a real connection."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import ROOT, Trained
+from serving import Server, serving
+
+import lit_imdb
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+JSON = {"Content-Type": "application/json"}
+TEXTS = ["A lovely film, great!", "An awful plot, dull and boring.", "", "Nothing known"]
+
+
+@pytest.fixture(scope="module")
+def server(trained: Trained) -> Iterator[Server]:
+    with serving(trained.run / "checkpoints/best.ckpt") as running:
+        yield running
+
+
+def ask(
+    server: Server,
+    body: Any = None,
+    method: str = "POST",
+    path: str = "/predict",
+    headers: dict[str, str] = JSON,
+) -> tuple[int, Any, http.client.HTTPMessage]:
+    """Status, answer and headers; a body that is not a string or bytes goes as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    if isinstance(body, dict | list):
+        body = json.dumps(body)
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    content = response.read().decode()
+    connection.close()
+    is_json = response.headers.get_content_type() == "application/json"
+    return response.status, json.loads(content) if is_json else content, response.headers
+
+
+def test_list_gets_the_classifiers_answers_in_order(server: Server, trained: Trained) -> None:
+    status, answer, _ = ask(server, {"texts": TEXTS})
+    expected = lit_imdb.load(trained.run / "checkpoints/best.ckpt").predict(TEXTS)
+    assert status == 200
+    assert len(answer["predictions"]) == len(TEXTS)
+    for got, one in zip(answer["predictions"], expected, strict=True):
+        assert got["label"] == one.label
+        if one.probability is None:
+            assert got["probability"] is None
+            assert "empty" in got["reason"]
+        else:
+            assert got["probability"] == pytest.approx(one.probability, abs=1e-5)
+            assert got["unknown_words"] == pytest.approx(one.unknown_words)
+
+
+def test_single_text_comes_with_its_words_and_their_influence(
+    server: Server, trained: Trained
+) -> None:
+    status, answer, headers = ask(server, {"text": TEXTS[0]})
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    assert status == 200
+    assert answer["probability"] == pytest.approx(
+        classifier.predict(TEXTS[0])[0].probability, abs=1e-5
+    )
+    assert [word for word, _ in answer["words"]] == ["a", "lovely", "film", "great"]
+    expected = [influence for _, influence in classifier.explain(TEXTS[0])]
+    assert [influence for _, influence in answer["words"]] == pytest.approx(expected, abs=1e-5)
+    assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("{", 400),
+        (b"\xff\xfe", 400),
+        ("[" * 100_000, 400),
+        ({}, 400),
+        (["a list alone"], 400),
+        ({"text": 3}, 400),
+        ({"text": "a", "texts": ["b"]}, 400),
+        ({"texts": ["a", None]}, 400),
+        ({"texts": "a"}, 400),
+        ({"texts": ["a"] * 1001}, 413),
+        ({"text": "a" * 2**20}, 413),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_mistake_is_one_line_of_json(server: Server, body: Any, status: int) -> None:
+    got, answer, _ = ask(server, body)
+    assert got == status
+    assert list(answer) == ["error"]
+    assert "\n" not in answer["error"]
+    assert "expected" in answer["error"]
+
+
+def test_as_much_as_is_allowed_is_answered(server: Server) -> None:
+    status, answer, _ = ask(server, {"texts": ["good"] * 1000})
+    assert (status, len(answer["predictions"])) == (200, 1000)
+    head = '{"text": "'
+    assert ask(server, head + "a " * ((2**20 - len(head) - 2) // 2) + '"}')[0] == 200
+
+
+def test_too_large_a_body_is_refused_before_it_has_been_sent(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 9999999999\r\n\r\n".encode())
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 413")
+
+
+def test_too_large_a_body_of_unstated_length_is_refused(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        size = 2**20 + 1
+        chunk = f"{head}Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n{'x' * size}\r\n"
+        connection.sendall(chunk.encode())  # and the last chunk, which would end it, never comes
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/predict", JSON, 405),
+        ("DELETE", "/", JSON, 405),
+        ("GET", "/nowhere", JSON, 404),
+        ("POST", "/predict", {}, 415),
+        ("POST", "/predict", {"Content-Type": "text/plain"}, 415),
+    ],
+)
+def test_wrong_method_path_and_type_are_named(
+    server: Server, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    got, answer, _ = ask(server, '{"text": "a"}', method, path, headers)
+    assert got == status
+    assert list(answer) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost:1", 200), ("[::1]:1", 200), ("attacker.example", 400)]
+)
+def test_only_this_machines_names_are_answered(server: Server, host: str, status: int) -> None:
+    assert ask(server, {"text": "a"}, headers={**JSON, "Host": host})[0] == status
+
+
+def test_half_a_surrogate_pair_is_answered(server: Server) -> None:
+    status, answer, _ = ask(server, r'{"text": "great \ud800 film"}')
+    assert (status, answer["words"][1][0]) == (200, "\ud800")
+
+
+def test_many_at_once_get_their_own_answers(server: Server) -> None:
+    alone = [ask(server, {"text": text})[1] for text in TEXTS]
+    answers: dict[int, Any] = {}
+
+    def one(number: int) -> None:
+        answers[number] = ask(server, {"text": TEXTS[number % len(TEXTS)]})[1]
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, answer in answers.items():
+        assert answer["label"] == alone[number % len(TEXTS)]["label"]
+        assert answer["probability"] == pytest.approx(
+            alone[number % len(TEXTS)]["probability"], abs=1e-5
+        )
+    assert len(answers) == 24
+
+
+def test_page_may_run_its_own_script_and_load_nothing_else(server: Server) -> None:
+    status, page, headers = ask(server, method="GET", path="/", headers={})
+    policy = headers["Content-Security-Policy"]
+    assert status == 200
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "script-src 'sha256-" in policy
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_nothing_of_a_review_is_printed_and_ctrl_c_ends_in_one_line(trained: Trained) -> None:
+    with serving(trained.run / "checkpoints/best.ckpt") as server:
+        ask(server, {"text": "a secret opinion"})
+        ask(server, '{"text": "a secret mistake')
+        server.process.send_signal(signal.SIGINT)
+        out, err = server.process.communicate(timeout=20)
+        assert server.process.returncode == 130
+        assert out == ""
+        assert err == "stopped by Ctrl-C\n"
+
+
+def test_port_in_use_is_one_line(fails: Callable[..., str], trained: Trained) -> None:
+    best = trained.run / "checkpoints/best.ckpt"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = fails("serve", "--ckpt_path", best, "--port", port)
+    assert f"127.0.0.1:{port}" in line
+    assert "in use" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--port", "99999"], "no such port"),
+        (["--port", "web"], "port"),
+        (["--host", "256.256.256.256"], "256.256.256.256"),
+    ],
+)
+def test_wrong_address_is_one_line(
+    fails: Callable[..., str], trained: Trained, arguments: list[str], expected: str
+) -> None:
+    best = trained.run / "checkpoints/best.ckpt"
+    assert expected in fails("serve", "--ckpt_path", best, *arguments)
+
+
+def test_missing_package_is_one_line_that_says_what_to_install(
+    fails: Callable[..., str], trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    line = fails("serve", "--ckpt_path", trained.run / "checkpoints/best.ckpt")
+    assert 'uvicorn is missing: pip install -c constraints.txt -e ".[serve]"' in line
+
+
+def test_serve_starts_without_lightning() -> None:
+    code = "import lit_imdb.serve.app, sys; sys.exit('pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
