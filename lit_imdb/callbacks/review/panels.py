@@ -23,7 +23,7 @@ from lit_imdb.data.encoded import Part
 from lit_imdb.model.network import SentimentRNN
 
 EXTREMES = 10  # worst mistakes, and most confident right answers
-_LABEL = ("negative", "positive")
+_LABEL = ("neg", "pos")  # short: TensorBoard breaks words in narrow columns
 
 
 class Panels:
@@ -91,28 +91,32 @@ class Panels:
         board.scalar(f"{name}/roc_auc", evaluation.roc_auc())
 
     def _reviews(self, name: str, evaluation: Evaluation, part: Part) -> None:
-        for title, right in (("mistakes", False), ("confident", True)):
-            chosen = evaluation.extremes(EXTREMES, right)
-            if not chosen:
-                continue
-            ids = evaluation.ids[chosen].int()  # (10, T)
-            influence = attribution.influences(self.net, ids.to(self._device)).cpu()
-            plain, coloured, bold = [], [], []
-            for position, row_ids, row_influence in zip(chosen, ids, influence, strict=True):
+        """Tables of the worst mistakes and the surest right answers; HTML for the test part."""
+        tables = {
+            "mistakes": evaluation.extremes(EXTREMES, right=False),
+            "confident": evaluation.extremes(EXTREMES, right=True),
+        }
+        chosen = [position for positions in tables.values() for position in positions]
+        ids = evaluation.ids[chosen].int()  # (20, T)
+        influence = attribution.influences(self.net, ids.to(self._device)).cpu()  # (20, T)
+        each = dict(zip(chosen, zip(ids, influence, strict=True), strict=True))
+        header = ["label", "said"]  # the probability of positive
+        for title, positions in tables.items():
+            plain, bold, coloured = [], [], []
+            for position in positions:
                 text = part.text(int(evaluation.rows[position]))
-                read = attribution.words_of(self.encoder, text, row_ids, row_influence)
+                read = attribution.words_of(self.encoder, text, *each[position])
                 label = _LABEL[int(evaluation.labels[position])]
                 start = [label, f"{evaluation.probabilities[position]:.3f}"]
                 plain.append([*start, markdown_cell(text)])
                 bold.append([*start, attribution.markdown_words(read)])
-                coloured.append([*start, attribution.html_words(read), html_cell(text)])
-            header = ["label", "probability of positive"]
-            self.board.text(f"{name}/{title}", markdown_table([*header, "end of the text"], plain))
-            influential = markdown_table([*header, "words read"], bold)
-            self.board.text(f"{name}/{title}_influence", influential)
-            self.tables[f"{name}/{title}"] = html_table(
-                [*header, "words read, by influence", "end of the text"], coloured
-            )
+                if name == "test":
+                    coloured.append([*start, attribution.html_words(read), html_cell(text)])
+            tag = f"{name}/{title}"
+            self.board.text(tag, markdown_table([*header, "end of the text"], plain))
+            self.board.text(f"{tag}_influence", markdown_table([*header, "words read"], bold))
+            wide = [*header, "words read, by influence", "end of the text"]
+            self.tables[tag] = html_table(wide, coloured)
 
     def _written_sentences(self, epoch: int) -> None:
         ids = torch.from_numpy(self.encoder.encode([text for *_, text in SENTENCES])).int()
@@ -120,13 +124,13 @@ class Panels:
             logits = self.net(ids.to(self._device), (None, None))
         self._sentences[epoch] = torch.sigmoid(logits.float()).tolist()
         shown = sorted(self._sentences)[-8:]
-        header = ["kind", "label", *(f"epoch {number}" for number in shown), "text"]
+        header = ["label", *(f"ep {number}" for number in shown), "text"]
         rows: list[list[str]] = []
         for index, (kind, label, _) in enumerate(SENTENCES):
             said = [self._sentences[number][index] for number in shown]
             self.board.scalar(f"sentences/{index + 1}_{kind}_{_LABEL[label]}", said[-1])
-            rows.append([kind, _LABEL[label], *(f"{probability:.2f}" for probability in said)])
-        texts = [text for *_, text in SENTENCES]
+            rows.append([_LABEL[label], *(f"{probability:.2f}" for probability in said)])
+        texts = [f"{text} ({kind})" for kind, _, text in SENTENCES]
         self._log_table("sentences/probability_of_positive", header, rows, texts)
 
     def _neighbours(self) -> None:

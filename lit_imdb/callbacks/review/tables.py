@@ -20,6 +20,8 @@ def clean(text: str) -> str:
     >>> clean("An\\n\\x00odd <br />film\\u202e")
     'An odd film'
     """
+    if text.isascii() and text.isalnum() and len(text) <= SHOWN:
+        return text  # most words
     text = text[-2 * SHOWN :].replace("<br />", " ")
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     kept = " ".join(kept.split())
@@ -34,7 +36,10 @@ def markdown_cell(text: str) -> str:
     >>> markdown_cell("a|b")
     '\\u2068a&#124;b\\u2069'
     """
-    escaped = _PLAIN.sub(lambda match: f"&#{ord(match.group())};", clean(text))
+    text = clean(text)
+    if text.isascii() and text.isalnum():
+        return text
+    escaped = _PLAIN.sub(lambda match: f"&#{ord(match.group())};", text)
     return f"\u2068{escaped}\u2069"
 
 

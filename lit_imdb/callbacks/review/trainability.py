@@ -14,7 +14,7 @@ from lit_imdb.data.text import PAD_ID
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import hidden_states
 
-REVIEWS = 64  # of the batch that is looked at
+REVIEWS = 32  # of the batch that is looked at
 SATURATED = 0.95  # |h| above it: the slope of tanh, 1 - h^2, is below 0.1
 
 
