@@ -12,7 +12,6 @@ from torch import Tensor
 from lit_imdb.callbacks.review.tables import clean, markdown_cell
 from lit_imdb.data.text import PAD_ID, TextEncoder
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for
 
 Influences = list[tuple[str, float]]
 _NAMED = 6  # words of a review whose influence a Markdown cell tells
@@ -26,9 +25,7 @@ def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
     """
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
-        engine = engine_for(net.engine, embedded.device)
-        logits = net.head(engine((net.cell0, net.cell1), embedded, (None, None)))  # (B, 1)
-        (gradient,) = torch.autograd.grad(logits.sum(), embedded)
+        (gradient,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
     influence: Tensor = (gradient * embedded.detach()).sum(2)  # (B, T)
     return influence
 
