@@ -23,6 +23,7 @@ from lit_imdb import results
 from lit_imdb.arguments import SHORT_FLAGS, full_arguments
 from lit_imdb.callbacks.history import History
 from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
+from lit_imdb.callbacks.review.callback import Review
 from lit_imdb.checkpoints import (
     LOGS,
     DurableCheckpointIO,
@@ -97,6 +98,9 @@ class CLI(LightningCLI):
                 default=500,
                 help="Training steps between two writes of last.ckpt within an epoch.",
             )
+            parser.add_argument(
+                "--review", type=bool, default=True, help="Log figures and tables to TensorBoard."
+            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -169,6 +173,8 @@ class CLI(LightningCLI):
                     LastCheckpoint(self.config.fit.checkpoint_every_n_steps),
                 ]
             callbacks.append(self.history)
+            if self.config.fit.review:
+                callbacks.append(Review(self.history))
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(

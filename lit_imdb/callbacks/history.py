@@ -5,6 +5,8 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+_KEPT = ("val/loss", "val/acc", "train/loss", "train/acc")
+
 
 class History(Callback):
     """Figures and seconds of each epoch; they travel in the checkpoint, so that a resumed run's
@@ -13,7 +15,8 @@ class History(Callback):
     Attributes:
         epochs_before: Whether a checkpoint's epochs belong to this run: not so where the file was
             taken out of its run folder, with the best checkpoint left behind.
-        epochs: One dict per finished epoch: `epoch` (from 0), `val/acc`, `val/loss`, `seconds`.
+        epochs: One dict per finished epoch: `epoch` (from 0), `val/acc`, `val/loss`, `train/acc`,
+            `train/loss` (at its last line in the log), `seconds`.
         seconds: Wall time of fitting, over all sittings.
     """
 
@@ -35,7 +38,7 @@ class History(Callback):
             {
                 "epoch": trainer.current_epoch,
                 "seconds": time.perf_counter() - self._epoch_start,
-                **{name: figures[name] for name in ("val/loss", "val/acc") if name in figures},
+                **{name: figures[name] for name in _KEPT if name in figures},
             }
         )
 

@@ -77,11 +77,13 @@ class LitSentiment(LightningModule):
 
     on_test_start = on_predict_start = on_validation_start
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val", self.val_loss, self.val_acc)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits (B,)."""
+        return self._evaluate(batch, "val", self.val_loss, self.val_acc)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test", self.test_loss, self.test_acc)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits (B,)."""
+        return self._evaluate(batch, "test", self.test_loss, self.test_acc)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities (B,) of a positive review."""
@@ -104,7 +106,7 @@ class LitSentiment(LightningModule):
 
     def _evaluate(
         self, batch: Batch, part: str, loss: MeanMetric, accuracy: BinaryAccuracy
-    ) -> None:
+    ) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
         logits = self._folded(ids)  # (B,)
         losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")  # (B,)
@@ -113,6 +115,7 @@ class LitSentiment(LightningModule):
         accuracy.update((logits > 0).long(), labels.long())
         self.log(f"{part}/loss", loss, on_epoch=True, on_step=False)
         self.log(f"{part}/acc", accuracy, on_epoch=True, on_step=False, prog_bar=part == "val")
+        return logits
 
     def _step_generator(self) -> torch.Generator:
         """Random numbers that are a function of (seed, step, process), so that a run can resume."""

@@ -1,0 +1,63 @@
+"""Which words move the logit: gradient x input.
+
+Shapes: B reviews, T tokens, E embedding.
+"""
+
+import html
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_imdb.callbacks.review.tables import clean, markdown_cell
+from lit_imdb.data.text import PAD_ID, TextEncoder
+from lit_imdb.model.network import SentimentRNN
+
+Influences = list[tuple[str, float]]
+_NAMED = 6  # words of a review whose influence a Markdown cell tells
+
+
+def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
+    """The influence of every token on the logit (B, T): its vector times the logit's gradient.
+
+    Simonyan et al. 2014 (arXiv 1312.6034) with the sign kept: to first order, what the logit would
+    lose if the token's vector were zero.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
+        (gradient,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
+    influence: Tensor = (gradient * embedded.detach()).sum(2)  # (B, T)
+    return influence
+
+
+def words_of(encoder: TextEncoder, text: str, ids: Tensor, influence: Tensor) -> Influences:
+    """Every word that the network reads of a review, with its influence.
+
+    Words come from the text, since an id cannot say which unknown word it stands for; `text` may be
+    shorter than what was read, and then the vocabulary fills in.
+    """
+    read = [encoder.vocabulary[i] for i in ids.tolist() if i != PAD_ID]
+    tokens = encoder.tokens(text)[-len(read) :] if read else []
+    words = [*read[: len(read) - len(tokens)], *tokens]
+    return list(zip(words, influence[len(influence) - len(words) :].tolist(), strict=True))
+
+
+def markdown_words(words: Influences) -> str:
+    """The words, the strongest in bold with their influence: TensorBoard takes colours out."""
+    strongest = sorted((abs(value) for _, value in words), reverse=True)[:_NAMED]
+    least = strongest[-1] if strongest else 0.0
+    return " ".join(
+        f"**{markdown_cell(word)}** ({value:+.2f})" if abs(value) >= least else markdown_cell(word)
+        for word, value in words
+    )
+
+
+def html_words(words: Sequence[tuple[str, float]]) -> str:
+    """The words, coloured: blue speaks for positive, orange for negative."""
+    most = max((abs(value) for _, value in words), default=0.0) or 1.0
+    return " ".join(
+        f'<span class="{"for" if value > 0 else "against"}" '
+        f'style="--strength:{abs(value) / most:.2f}" title="{value:+.3f}">'
+        f"<bdi>{html.escape(clean(word))}</bdi></span>"
+        for word, value in words
+    )

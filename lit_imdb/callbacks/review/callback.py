@@ -1,0 +1,169 @@
+"""The Lightning hooks of the review; what they show is in the files beside this one."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from lit_imdb import results
+from lit_imdb.callbacks.history import History
+from lit_imdb.callbacks.review import drawings, report, trainability
+from lit_imdb.callbacks.review.board import Board, write
+from lit_imdb.callbacks.review.evaluation import Evaluation
+from lit_imdb.callbacks.review.guard import Guard
+from lit_imdb.callbacks.review.panels import Panels
+from lit_imdb.data.loader import Batch
+
+
+class Review(Callback):
+    """Shows in TensorBoard what the model learned, where it fails and whether it can learn.
+
+    It draws no random number: a run has the same weights with it and without. With several
+    processes it sees the reviews of the first.
+
+    Args:
+        history: What the report's curves and table are made of.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._guard = Guard()
+        self._panels: Panels | None = None
+        self._logits: list[Tensor] = []  # (B,) each, of the evaluation that is going on
+        self._since, self._reviews = time.perf_counter(), 0  # since the last line in the log
+        self._epochs: list[dict[str, float]] = []
+        self._figures: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        logger = trainer.logger
+        if self._panels or not trainer.is_global_zero or not isinstance(logger, TensorBoardLogger):
+            return
+        with self._guard("everything"):
+            board = Board(logger.experiment, Path(logger.log_dir))
+            board.layout()
+            net: Any = pl_module.net
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self._panels = Panels(board, net, data, self._guard)
+
+    # --- training ---
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since, self._reviews = time.perf_counter(), 0
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if not self._panels or not _logs_now(trainer):
+            return
+        with self._guard("the gradient norm"):
+            board = self._at(trainer).board
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
+            scale = scaler.get_scale() if scaler else 1.0
+            norm = float(torch.nn.utils.get_total_norm(gradients)) / scale
+            board.scalar("train/gradient_norm", norm)
+            board.scalar("train/lr", optimizer.param_groups[0]["lr"])
+            for cell, value in enumerate(trainability.spectral_norms(self._panels.net)):
+                board.scalar(f"trainability/spectral_norm_cell{cell}", value)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._reviews += len(batch[1]) * trainer.world_size
+        if not self._panels or not _logs_now(trainer):
+            return
+        with self._guard("the speed"):
+            now = time.perf_counter()
+            rate = self._reviews / max(now - self._since, 1e-9)
+            self._at(trainer).board.scalar("train/reviews_per_second", rate)
+            self._since, self._reviews = now, 0
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # now, since the test of the best checkpoint takes the history back to its epoch
+        self._epochs = list(self._history.epochs)
+        with self._guard("the figures of the report"):
+            self._figures = results.fit_figures(trainer, self._history)
+
+    # --- held-out reviews ---
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._logits = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._panels and not trainer.sanity_checking:
+            self._logits.append(outputs)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._panels or trainer.sanity_checking:
+            return
+        with self._guard("the validation part"):
+            epoch = trainer.current_epoch + 1
+            self._at(trainer).held_out("val", epoch, self._evaluation(trainer, "val"))
+            self._panels.validated(epoch)
+        self._since, self._reviews = time.perf_counter(), 0
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._panels:
+            return
+        with self._guard("the test part"):
+            epoch = int(self._figures.get("best_epoch") or trainer.current_epoch)
+            self._at(trainer).held_out("test", epoch, self._evaluation(trainer, "test"))
+        with self._guard("the word space"):
+            self._panels.word_space()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._panels:
+            return
+        board = self._panels.board
+        with self._guard("the curves of the report"):
+            board.picture("curves", drawings.draw_curves(self._epochs))
+        with self._guard("report.html"):
+            tested = {f"test_{n}": float(trainer.callback_metrics[f"test/{n}"]) for n in _TESTED}
+            rows = results.fit_rows(self._figures | tested)
+            content = report.page(rows, board.pictures, self._panels.tables)
+            write(board.folder / "report.html", content.encode())
+
+    # --- helpers ---
+
+    def _at(self, trainer: Trainer) -> Panels:
+        """The panels, with the board at the step that Lightning's own curves have."""
+        assert self._panels is not None
+        self._panels.board.step = trainer.global_step
+        return self._panels
+
+    def _evaluation(self, trainer: Trainer, name: str) -> Evaluation:
+        """What this process saw of a part: it has every `world_size`-th batch of it."""
+        assert self._panels is not None
+        part = self._panels.data.parts[name]
+        size, world = self._panels.data.batch_size, trainer.world_size
+        rows = torch.cat(
+            [
+                torch.arange(len(logits)) + index * world * size
+                for index, logits in enumerate(self._logits)
+            ]
+        )
+        probabilities = torch.sigmoid(torch.cat(self._logits).float()).cpu()
+        return Evaluation(probabilities, part.labels[rows].float(), rows, part.ids[rows])
+
+
+_TESTED = ("acc", "loss")
+
+
+def _logs_now(trainer: Trainer) -> bool:
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return bool(every) and (trainer.global_step + 1) % every == 0
