@@ -5,14 +5,18 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from lit_imdb.errors import UserError
 
 Row = dict[str, Any]
+Text = TypeVar("Text", str, str | None)
 
-# One line or cell may hold 16 M characters: far above any review, far below what fills memory.
+# One row may hold 16 M characters: far above any review, far below what fills memory.
 MAX_CHARACTERS = 16 * 2**20
+MAX_COLUMNS = 1000
+# A Parquet file says how large its parts are when unpacked: a small file may hold a huge cell.
+_MAX_PARQUET_PART = 512 * 2**20
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
@@ -29,6 +33,20 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def batches_of(texts: Iterator[Text], size: int) -> Iterator[list[Text]]:
+    """At most `size` texts at a time, and no more once they hold `MAX_CHARACTERS` together."""
+    batch: list[Text] = []
+    held = 0
+    for text in texts:
+        batch.append(text)
+        held += len(text or "")
+        if len(batch) == size or held >= MAX_CHARACTERS:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
 def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
     """The reader for a file called `name`, by its ending."""
     ending = Path(name).suffix.lower()
@@ -38,25 +56,25 @@ def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
     return READERS[ending]
 
 
-def _lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
+def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     """Decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
     try:
         by_byte = "\n".encode(encoding) == b"\n"
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise UserError(f"unknown encoding {encoding!r}: try utf-8, cp1252 or utf-16") from error
     lines: Any = file if by_byte else io.TextIOWrapper(file, encoding, newline="")
     number = 0
     try:
         while line := lines.readline(MAX_CHARACTERS + 1):
-            number += 1
             if len(line) > MAX_CHARACTERS:
-                raise UserError(f"{name}, line {number}: longer than {MAX_CHARACTERS:,} characters")
+                raise _too_long(name, number + 1)
             if by_byte:
                 line = line.decode(encoding)
+            number += 1
             yield line.removeprefix("\ufeff") if number == 1 else line
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise UserError(
-            f"{name}, line {number}: not {encoding}; name its encoding, "
+            f"{name}, line {number + 1}: not {encoding}; name its encoding, "
             "for example --data.encoding cp1252"
         ) from error
 
@@ -65,9 +83,21 @@ def _read_csv(
     file: BinaryIO, name: str, encoding: str, dialect: type[csv.Dialect] = csv.excel
 ) -> Iterator[Row]:
     csv.field_size_limit(MAX_CHARACTERS)
-    reader = csv.DictReader(_lines(file, name, encoding), dialect=dialect, strict=True)
+    taken = 0  # characters of the row being read, which may go over many lines
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for number, line in enumerate(decoded_lines(file, name, encoding), 1):
+            taken += len(line)
+            if taken > MAX_CHARACTERS:
+                raise _too_long(name, number)
+            yield line
+
+    reader = csv.DictReader(lines(), dialect=dialect, strict=True)
     try:
+        _check_columns(list(reader.fieldnames or ()), name)
         for row in reader:
+            taken = 0
             if None in row or None in row.values():
                 raise UserError(
                     f"{name}, line {reader.line_num}: expected {len(reader.fieldnames or [])} "
@@ -83,7 +113,7 @@ def _read_tsv(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
 
 
 def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
-    for number, line in enumerate(_lines(file, name, encoding), 1):
+    for number, line in enumerate(decoded_lines(file, name, encoding), 1):
         if not line.strip():
             continue
         try:
@@ -95,19 +125,53 @@ def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
         yield row
 
 
+def _too_long(name: str, line: int) -> UserError:
+    return UserError(f"{name}, line {line}: a row longer than {MAX_CHARACTERS:,} characters")
+
+
+def _check_columns(columns: list[str], name: str) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise UserError(f"{name}: {len(columns):,} columns, expected at most {MAX_COLUMNS:,}")
+    twice = {column for column in columns if columns.count(column) > 1}
+    if twice:
+        raise UserError(f"{name}: more than one column {min(twice)!r:.80}")
+
+
 def _read_parquet(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: not a readable Parquet file, {error}") from error
+        parquet = pq.ParquetFile(file)
+        _check_columns(parquet.schema_arrow.names, name)
+        _check_parts(parquet.metadata, name)
+        flat = [field for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
+        texts = [field.name for field in flat if pa.types.is_string(field.type)]
+        # A text that many rows share is kept once, until its row is asked for.
+        parquet = pq.ParquetFile(file, read_dictionary=texts)
+        for batch in parquet.iter_batches(1024, columns=[field.name for field in flat]):
+            for number in range(len(batch)):
+                yield {field: batch[field][number].as_py() for field in batch.schema.names}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{name}: not a readable Parquet file, {error!s:.200}") from error
+
+
+def _check_parts(metadata: Any, name: str) -> None:
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        sizes = (
+            row_group.column(column).total_uncompressed_size
+            for column in range(metadata.num_columns)
+        )
+        if max(sizes, default=0) > _MAX_PARQUET_PART:
+            raise UserError(
+                f"{name}: row group {group} unpacks to more than {_MAX_PARQUET_PART:,} bytes in "
+                "one column; write it with smaller row groups"
+            )
 
 
 def _read_txt(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
-    for line in _lines(file, name, encoding):
+    for line in decoded_lines(file, name, encoding):
         yield {"text": line.rstrip("\r\n")}
 
 

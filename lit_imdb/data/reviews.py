@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 
+from lit_imdb.data.files import batches_of
 from lit_imdb.data.sources import Corpus, open_corpus
 from lit_imdb.data.splits import TEST, TRAIN, VAL, split
 from lit_imdb.errors import UserError
@@ -72,7 +72,7 @@ class Reviews:
             if text is not None and text.strip()
         )
         start = 0
-        while batch := list(islice(texts, _BATCH)):
+        for batch in batches_of(texts, _BATCH):
             yield batch, slice(start, start + len(batch))
             start += len(batch)
 

@@ -17,6 +17,7 @@ from lit_imdb.errors import UserError
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
+MAX_LENGTH = 65_536  # 128 MB for a batch of 1,024 reviews
 
 # Keras's filter, the one that made the tutorial's data.
 FILTER = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
@@ -95,6 +96,8 @@ class TextEncoder:
         if self.tokenizer not in TOKENIZERS:
             names = ", ".join(TOKENIZERS)
             raise UserError(f"unknown tokenizer {self.tokenizer!r}: expected one of {names}")
+        if not 1 <= self.max_length <= MAX_LENGTH:
+            raise UserError(f"max_length {self.max_length}: expected 1 to {MAX_LENGTH:,} tokens")
 
     @cached_property
     def id_of(self) -> dict[str, int]:
