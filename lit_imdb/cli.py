@@ -93,7 +93,8 @@ class CLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
-        for command in parser._subcommands_action._choices_actions:  # Lightning's texts are cut off
+        # Lightning's own texts are cut off in mid-sentence
+        for command in vars(parser._subcommands_action)["_choices_actions"]:
             command.help = COMMANDS[command.dest]
 
     def _prepare_subcommand_parser(
