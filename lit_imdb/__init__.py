@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lit_imdb.classifier import Prediction, SentimentClassifier, load
+    from lit_imdb.classifier import SentimentClassifier, load
     from lit_imdb.data.datamodule import ImdbDataModule
     from lit_imdb.model.module import LitSentiment
     from lit_imdb.model.network import SentimentRNN
+    from lit_imdb.prediction import Prediction
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 
 _HOME = {
     "ImdbDataModule": "lit_imdb.data.datamodule",
-    "Prediction": "lit_imdb.classifier",
+    "Prediction": "lit_imdb.prediction",
     "SentimentClassifier": "lit_imdb.classifier",
     "load": "lit_imdb.classifier",
     "LitSentiment": "lit_imdb.model.module",

@@ -4,7 +4,6 @@ Shapes: B reviews, T tokens.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,14 @@ from typing import Any
 import torch
 
 from lit_imdb.checkpoints import find_checkpoint, read_checkpoint
-from lit_imdb.data.text import UNK_ID, TextEncoder
+from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import fused
+from lit_imdb.prediction import Prediction, figures_of, predictions_of
 
 _NETWORK_SETTINGS = ("vocab_size", "embedding_dim", "hidden_dim", "dropout", "engine")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one review.
-
-    Attributes:
-        label: `neg` or `pos`; empty where there was nothing to judge.
-        probability: Of a positive review, 0 to 1; None where there was nothing to judge.
-        unknown_words: Share of the words read that the vocabulary does not have, 0 to 1.
-        reason: Why there is no answer.
-    """
-
-    label: str
-    probability: float | None
-    unknown_words: float | None
-    reason: str = ""
 
 
 class SentimentClassifier:
@@ -68,18 +52,8 @@ class SentimentClassifier:
     @torch.inference_mode()
     def _predict_batch(self, texts: list[str | None]) -> list[Prediction]:
         ids = torch.from_numpy(self.encoder.encode([text or "" for text in texts]))  # (B, T)
-        lengths = (ids != 0).sum(1)  # (B,), tokens read
-        unknown = ((ids == UNK_ID).sum(1) / lengths.clamp(min=1)).tolist()
-        logits = self._logits(ids.int().to(self.device))  # (B,)
-        probabilities = torch.sigmoid(logits.float()).tolist()
-        return [
-            Prediction("pos" if probability > 0.5 else "neg", probability, share)
-            if length
-            else Prediction("", None, None, "empty review: no word to read")
-            for probability, share, length in zip(
-                probabilities, unknown, lengths.tolist(), strict=True
-            )
-        ]
+        ids = ids.int().to(self.device)
+        return predictions_of(figures_of(torch.sigmoid(self._logits(ids)), ids))
 
     def explain(self, text: str) -> list[tuple[str, float]]:
         """The words that the network read, each with its influence on the logit.
@@ -95,7 +69,9 @@ class SentimentClassifier:
         ids = torch.from_numpy(self.encoder.encode([text])).int().to(self.device)  # (1, T)
         with torch.enable_grad():
             embedded = self.net.embedding(ids).detach().requires_grad_()  # (1, T, E)
-            (gradient,) = torch.autograd.grad(self.net.logits_of(embedded).sum(), embedded)
+            # not the device's own engine: cuDNN has no gradient for a network in evaluation
+            hidden = fused((self.net.cell0, self.net.cell1), embedded, (None, None))  # (1, H)
+            (gradient,) = torch.autograd.grad(self.net.head(hidden).sum(), embedded)
         influence = (gradient * embedded).sum(2)[0, -len(tokens) :]  # (tokens,)
         return list(zip(tokens, influence.tolist(), strict=True))
 

@@ -24,6 +24,7 @@ from lit_imdb import results
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
 from lit_imdb.callbacks.history import History
 from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
+from lit_imdb.callbacks.prediction_writer import PredictionWriter
 from lit_imdb.callbacks.progress import ProgressBar
 from lit_imdb.callbacks.review.callback import Review
 from lit_imdb.checkpoints import (
@@ -34,11 +35,15 @@ from lit_imdb.checkpoints import (
     read_checkpoint,
     run_of,
 )
+from lit_imdb.classifier import SentimentClassifier, encoder_of, network_of
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
+from lit_imdb.predict.inputs import check_one_process
+from lit_imdb.predict.outputs import Output
+from lit_imdb.predict.quick import show
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
@@ -111,6 +116,13 @@ class CLI(LightningCLI):
             parser.add_argument(
                 "--review", type=bool, default=True, help="Log figures and tables to TensorBoard."
             )
+        if subcommand == "predict":
+            parser.add_argument(
+                "--text",
+                action="append",
+                metavar="TEXT",
+                help="A review to judge, instead of --data.predict_path; may be given repeatedly.",
+            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -166,7 +178,10 @@ class CLI(LightningCLI):
         """Adds what every run has: its folder, checkpoints, history and progress bar."""
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [*(config.callbacks or [])]
-        if config.enable_progress_bar is not False:
+        if self.subcommand == "predict":
+            callbacks.append(self._prediction_writer(config.enable_progress_bar is not False))
+            kwargs["enable_progress_bar"] = False  # the writer has its own
+        elif config.enable_progress_bar is not False:
             callbacks.append(ProgressBar())
         logger = config.logger
         if self.subcommand != "fit":
@@ -192,6 +207,11 @@ class CLI(LightningCLI):
             )
         except (ValueError, TypeError, ImportError) as error:  # an unknown strategy or device
             raise UserError(f"--trainer: {error}") from error
+
+    def _prediction_writer(self, progress: bool) -> PredictionWriter:
+        data = self.config.predict.data
+        source = Path(data.predict_path) if data.predict_path else None
+        return PredictionWriter(Output(data.predict_output, source), progress)
 
     def _run_logger(self) -> TensorBoardLogger:
         """A new run folder, or the one that a resumed checkpoint lies in."""
@@ -238,11 +258,20 @@ class CLI(LightningCLI):
         self._report("test", self.trainer.test(verbose=False, weights_only=True, **kwargs)[0])
 
     def predict(self, **kwargs: Any) -> None:
-        """Prints the test part's probabilities as JSON lines."""
-        batches: Any = self.trainer.predict(weights_only=True, **kwargs)
-        for probability in torch.cat(batches).tolist():
-            label = "pos" if probability > 0.5 else "neg"
-            print(json.dumps({"label": label, "probability": round(probability, 6)}))
+        """Judges the reviews of --text, of --data.predict_path, or else the test part's."""
+        texts = self.config.predict.text
+        if texts:
+            if self.datamodule.reviews is not None:
+                raise UserError("--text and --data.predict_path do not go together: use one")
+            assert self.checkpoint is not None
+            net = network_of(self.checkpoint).to(self.trainer.strategy.root_device)
+            show(SentimentClassifier(net, encoder_of(self.checkpoint)), texts)
+            return
+        # one core reads and tokenises; two threads for the network would only be in its way, and
+        # where other programs run they cost ten times what they gain
+        torch.set_num_threads(1)
+        check_one_process(self.datamodule.reviews, self.trainer.world_size)
+        self.trainer.predict(return_predictions=False, weights_only=True, **kwargs)
 
     def _report(self, part: str, figures: Mapping[str, float]) -> None:
         if not self.trainer.is_global_zero:
@@ -273,6 +302,7 @@ _KNOWN_WARNINGS = (
     "LeafSpec",  # Lightning 2.6 under torch 2.13
     "callbacks used to create the checkpoint",  # test and predict need no callback of fit
     "Checkpoint directory .* exists and is not empty",  # a resumed run's own
+    "dirpath has changed",  # the run folder was moved, or its checkpoint taken out of it
     "smaller than the logging interval",  # short runs log their epochs
 )
 

@@ -13,6 +13,9 @@ from lit_imdb.data.loader import BatchLoader
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
+from lit_imdb.predict.batches import FileBatches, PartBatches
+from lit_imdb.predict.inputs import Input
+from lit_imdb.predict.outputs import check_output
 
 
 class ImdbDataModule(LightningDataModule):
@@ -28,6 +31,13 @@ class ImdbDataModule(LightningDataModule):
         batch_size: B, reviews per batch.
         val_fraction: Share of the training part that validates: the tail of each label.
         cache_dir: Where prepared reviews are kept; ~/.cache/lit-imdb unless said otherwise.
+        predict_path: What `predict` judges: a .csv, .tsv, .jsonl, .parquet or .txt file, a folder
+            of .txt files, or - for standard input, a review a line. The test part without it.
+        predict_output: Where the answers go: a .csv, .jsonl or .parquet file. JSON lines on
+            standard output without it. A row keeps its columns and gains label, probability,
+            unknown_words and reason; predicted_label if it has a label of its own, and so on.
+        text_column: The column of `predict_path` that holds the review.
+        encoding: Of the text files in `predict_path`, utf-8 or cp1252 for example.
 
     Raises:
         UserError: A value that makes no sense, or a source that cannot be read.
@@ -42,6 +52,10 @@ class ImdbDataModule(LightningDataModule):
         batch_size: int = 128,
         val_fraction: float = 0.1,
         cache_dir: str | None = None,
+        predict_path: str | None = None,
+        predict_output: str | None = None,
+        text_column: str = "text",
+        encoding: str = "utf-8",
     ) -> None:
         super().__init__()
         _check("vocab_size", vocab_size, 3, "<pad>, <unk> and at least one word")
@@ -51,7 +65,12 @@ class ImdbDataModule(LightningDataModule):
             raise UserError(
                 f"--data.val_fraction {val_fraction}: expected more than 0, less than 1"
             )
-        self.save_hyperparameters(ignore="cache_dir")
+        # what belongs to one command or machine, not to the model
+        here = ["cache_dir", "predict_path", "predict_output", "text_column", "encoding"]
+        self.save_hyperparameters(ignore=here)
+        self.reviews = Input(predict_path, text_column, encoding) if predict_path else None
+        if predict_output is not None:
+            check_output(predict_output)
         self.source = source
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
@@ -70,13 +89,15 @@ class ImdbDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Reads, splits, tokenises and caches the reviews, unless the cache has them."""
+        if self._needs_no_corpus:
+            return
         if self.source == "auto":
             self.source = self._choose_source()
         self._preparation(self.source).open()
 
     def setup(self, stage: str) -> None:
         """Opens what `prepare_data` left on disk."""
-        if self.parts:
+        if self.parts or self._needs_no_corpus:
             return
         if self.trainer:  # only the first process has prepared, and may have chosen, the source
             self.source = self.trainer.strategy.broadcast(self.source)
@@ -108,8 +129,10 @@ class ImdbDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         return self._loader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
-        return self._loader("test")
+    def predict_dataloader(self) -> FileBatches | PartBatches:
+        if self.reviews is not None:
+            return FileBatches(self.reviews, self.encoder, *self._place)
+        return PartBatches(self.parts["test"], *self._place)
 
     def state_dict(self) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary}
@@ -122,9 +145,18 @@ class ImdbDataModule(LightningDataModule):
             )
 
     def _loader(self, part: str, seed: int | None = None) -> BatchLoader:
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return BatchLoader(self.parts[part], self.batch_size, seed, rank, world)
+        return BatchLoader(self.parts[part], self.batch_size, seed, *self._place)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """This process's number, and of how many."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    @property
+    def _needs_no_corpus(self) -> bool:
+        """Whether all that is asked for is the answers to somebody's own reviews."""
+        predicting = self.trainer is not None and self.trainer.predicting
+        return predicting and self.reviews is not None
 
     def _choose_source(self) -> str:
         if self._preparation("hub").is_done() or sources.hub_is_cached():
