@@ -1,0 +1,130 @@
+"""From command line, --config files and a checkpoint to one configuration.
+
+Settings win in this order: command line, --config files, the checkpoint, configs/default.yaml, the
+defaults in the code.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import PositiveInt
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
+from lit_imdb.checkpoints import LOGS, check_sizes, find_checkpoint, read_checkpoint
+from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.model.module import LitSentiment
+from lit_imdb.parser import Parser
+
+_HERE = Path(__file__).parent
+CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
+
+
+class TrainerParser(Parser, LightningArgumentParser):
+    """Lightning's parser, with one line for each mistake."""
+
+
+class SettingsCLI(LightningCLI):
+    """LightningCLI as far as a configuration for one model and one data module."""
+
+    def __init__(self, args: list[str]) -> None:
+        self.checkpoint: dict[str, Any] | None = None
+        default_config = {"default_config_files": [str(CONFIGS / "default.yaml")]}
+        super().__init__(
+            LitSentiment,
+            ImdbDataModule,
+            args=args,
+            seed_everything_default=1,
+            parser_class=TrainerParser,
+            parser_kwargs={
+                "description": "IMDB sentiment with an unrolled RNN; without a sub-command: fit.",
+                **{
+                    name: {**default_config, "description": text} for name, text in COMMANDS.items()
+                },
+            },
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, without the switches that would load a checkpoint with its code."""
+        hidden = {"weights_only", "verbose", "return_predictions"}
+        return {name: skip | hidden for name, skip in LightningCLI.subcommands().items()}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
+        kwargs["epilog"] = (
+            "Two more commands: export (the model as a folder for other programs) and serve (a web "
+            f"page and a JSON endpoint), each with its --help. Short for --trainer.X: {short}."
+        )
+        return super().init_parser(**kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("data.vocab_size", "model.vocab_size")
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        # Lightning's own texts are cut off in mid-sentence
+        for command in vars(parser._subcommands_action)["_choices_actions"]:
+            command.help = COMMANDS[command.dest]
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument(
+                "--checkpoint_every_n_steps",
+                type=PositiveInt,
+                default=500,
+                help="Training steps between two writes of last.ckpt within an epoch.",
+            )
+            parser.add_argument(
+                "--review", type=bool, default=True, help="Log figures and tables to TensorBoard."
+            )
+        if subcommand == "predict":
+            parser.add_argument(
+                "--text",
+                action="append",
+                metavar="TEXT",
+                help="A review to judge, instead of --data.predict_path; may be given repeatedly.",
+            )
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; where a checkpoint is asked for, parses again with its settings as defaults."""
+        args = full_arguments(args)
+        self.config = parser.parse_args(args)
+        command = self.config.subcommand
+        config = self.config[command]
+        asked = config.ckpt_path or (None if command == "fit" else "best")
+        if asked is None:
+            return
+        path = find_checkpoint(asked, self.logs)
+        self.checkpoint = read_checkpoint(path)
+        groups = {"data": "datamodule_hyper_parameters", "model": "hyper_parameters"}
+        saved = {
+            f"{group}.{name}": value
+            for group, key in groups.items()
+            for name, value in self.checkpoint[key].items()
+            if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
+        }
+        self._parser(command).set_defaults(saved)
+        self.config = parser.parse_args(args)
+        self.config[command].ckpt_path = str(path)
+        check_sizes(path, self.checkpoint, self.config[command].model)
+        changed = [name for name, value in saved.items() if self.config[command][name] != value]
+        if command == "fit" and changed:
+            now = [f"{name} {self.config[command][name]} (was {saved[name]})" for name in changed]
+            rank_zero_warn(f"going on with other settings than the checkpoint's: {', '.join(now)}")
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning's own would let the checkpoint win over the command line."""
+
+    @property
+    def logs(self) -> Path:
+        """The folder that holds the runs."""
+        return Path(self.config[self.config.subcommand].trainer.default_root_dir or ".") / LOGS
