@@ -274,8 +274,9 @@ def test_tensorboard_shows_a_hostile_cell_as_its_text(text: str) -> None:
 
     table = tables.markdown_table(["a", "b"], [[tables.markdown_cell(text), "end"]])
     shown = Page(markdown_to_safe_html(table))
-    assert shown.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
-    assert tables.clean(text) in shown.text
+    tags = [tag for tag in shown.tags if tag != "br"]
+    assert tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+    assert "".join(tables.clean(text).split()) in re.sub(r"[\s\u2068\u2069]", "", shown.text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -283,6 +284,8 @@ def test_a_hostile_cell_is_one_short_line_without_controls(text: str) -> None:
     cleaned = tables.clean(text)
     assert len(cleaned) <= tables.SHOWN + 1
     assert cleaned.isprintable()
+    word = tables.markdown_word(text)
+    assert not set("<>|*`[]\n") & set(word)
     cleaned.encode()
     page = Page(tables.html_table(["a"], [[tables.html_cell(text)]]))
     assert set(page.tags) == {"div", "table", "thead", "tbody", "tr", "th", "td", "bdi"}

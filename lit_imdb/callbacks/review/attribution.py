@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lit_imdb.callbacks.review.tables import clean, markdown_cell
+from lit_imdb.callbacks.review.tables import LINE, clean, markdown_word
 from lit_imdb.data.text import PAD_ID, TextEncoder
 from lit_imdb.model.network import SentimentRNN
 
@@ -46,10 +46,16 @@ def markdown_words(words: Influences) -> str:
     """The words, the strongest in bold with their influence: TensorBoard takes colours out."""
     strongest = sorted((abs(value) for _, value in words), reverse=True)[:_NAMED]
     least = strongest[-1] if strongest else 0.0
-    return " ".join(
-        f"**{markdown_cell(word)}** ({value:+.2f})" if abs(value) >= least else markdown_cell(word)
-        for word, value in words
-    )
+    cell, width = "", 0
+    for word, value in words:
+        shown = markdown_word(word)
+        if abs(value) >= least:
+            shown = f"**{shown}** ({value:+.2f})"
+        width += len(shown) + 1
+        cell += f"{shown} "
+        if width > LINE:
+            cell, width = f"{cell}<br>", 0
+    return cell
 
 
 def html_words(words: Sequence[tuple[str, float]]) -> str:

@@ -25,8 +25,8 @@ def evaluation_sheet() -> Sheet:
             ("Reliability", "mean probability of positive", "share of positive reviews"),
             ("Confusion matrix", "answer", "label"),
             ("Probability by class", "probability of positive", "share of the class"),
-            ("Accuracy by length", "tokens read", "accuracy"),
-            ("Accuracy by unknown words", "unknown words", "accuracy"),
+            ("Accuracy by length", "tokens read / reviews", "accuracy"),
+            ("Accuracy by unknown words", "unknown words / reviews", "accuracy"),
         ],
         columns=3,
     )
@@ -109,7 +109,7 @@ def draw_curves(epochs: Sequence[dict[str, float]]) -> bytes:
     last = len(epochs)
     ticks = range(1, last + 1, max(1, math.ceil(last / 8)))
     for axes, top in zip(sheet.axes, (1.1 * highest, 1), strict=True):
-        axes.set(xlim=(0.8, last + 0.2), xticks=ticks, ylim=(0, top))
+        axes.set(xlim=(0.8, 1.1 * last + 0.2), xticks=ticks, ylim=(0, top))
         axes.locator_params(axis="y", nbins=5)
     sheet.begin("Training and validation; training has dropout, and its last window is shown")
     for axes, name in zip(sheet.axes, ("loss", "acc"), strict=True):
@@ -121,8 +121,8 @@ def draw_curves(epochs: Sequence[dict[str, float]]) -> bytes:
             ]
             if points:
                 line(axes, *zip(*points, strict=True), color=colour, marker=marker, markersize=5)
-                axes.annotate(part, points[-1], (-4, 8), textcoords="offset points",
-                              color=colour, ha="right")  # fmt: skip
+                axes.annotate(part, points[-1], (6, 2), textcoords="offset points",
+                              color=colour)  # fmt: skip
     return sheet.png()
 
 
@@ -173,6 +173,6 @@ def _groups(axes: Any, groups: Sequence[Group]) -> None:
     for x, group in zip(places, groups, strict=True):
         spread = 1.96 * (group.accuracy * (1 - group.accuracy) / group.reviews) ** 0.5
         line(axes, (x, x), (group.accuracy - spread, group.accuracy + spread), color=BLUE)
-        axes.text(x, 0.385, f"{group.name}\nn={group.reviews:,}", ha="center", va="top", fontsize=7)
+        axes.text(x, 0.385, f"{group.name}\n{group.reviews:,}", ha="center", va="top", fontsize=7)
     accuracies = [group.accuracy for group in groups]
     line(axes, places, accuracies, linestyle="", marker="o", color=BLUE, markersize=5)

@@ -23,7 +23,7 @@ from lit_imdb.data.encoded import Part
 from lit_imdb.model.network import SentimentRNN
 
 EXTREMES = 10  # worst mistakes, and most confident right answers
-_LABEL = ("neg", "pos")  # short: TensorBoard breaks words in narrow columns
+_LABEL = ("neg", "pos")
 
 
 class Panels:
@@ -129,7 +129,7 @@ class Panels:
         for index, (kind, label, _) in enumerate(SENTENCES):
             said = [self._sentences[number][index] for number in shown]
             self.board.scalar(f"sentences/{index + 1}_{kind}_{_LABEL[label]}", said[-1])
-            rows.append([_LABEL[label], *(f"{probability:.2f}" for probability in said)])
+            rows.append([_LABEL[label], *(f"{probability:.0%}" for probability in said)])
         texts = [f"{text} ({kind})" for kind, _, text in SENTENCES]
         self._log_table("sentences/probability_of_positive", header, rows, texts)
 

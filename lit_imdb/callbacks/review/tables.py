@@ -5,9 +5,11 @@ TensorBoard shows Markdown and takes most HTML out; `report.html` shows HTML.
 
 import html
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+LINE = 70  # characters in a line of a Markdown cell
 SHOWN = 300  # characters of a text: its end, which is what the network reads
 _PLAIN = re.compile(r"[^\w\s.,;:?'/%=+()-]|_", re.ASCII)
 
@@ -20,8 +22,8 @@ def clean(text: str) -> str:
     >>> clean("An\\n\\x00odd <br />film\\u202e")
     'An odd film'
     """
-    if text.isascii() and text.isalnum() and len(text) <= SHOWN:
-        return text  # most words
+    if _is_simple(text):
+        return text
     text = text[-2 * SHOWN :].replace("<br />", " ")
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     kept = " ".join(kept.split())
@@ -31,16 +33,28 @@ def clean(text: str) -> str:
 def markdown_cell(text: str) -> str:
     """`clean` text in which neither Markdown nor HTML finds anything to interpret.
 
-    U+2068 and U+2069 isolate right-to-left text; TensorBoard would take `<bdi>` out.
+    Long ones are broken into lines: TensorBoard would break the columns beside them instead.
 
     >>> markdown_cell("a|b")
     '\\u2068a&#124;b\\u2069'
     """
-    text = clean(text)
-    if text.isascii() and text.isalnum():
-        return text
+    return "<br>".join(_markdown(line) for line in textwrap.wrap(clean(text), LINE))
+
+
+def markdown_word(word: str) -> str:
+    """A cell's word, which is not broken."""
+    return word if _is_simple(word) else _markdown(clean(word))
+
+
+def _markdown(text: str) -> str:
+    """Escaped; U+2068 and U+2069 isolate right-to-left text: TensorBoard takes `<bdi>` out."""
     escaped = _PLAIN.sub(lambda match: f"&#{ord(match.group())};", text)
     return f"\u2068{escaped}\u2069"
+
+
+def _is_simple(text: str) -> bool:
+    """Whether there is nothing to clean or escape: so with most words, and looking is fast."""
+    return text.isascii() and text.isalnum() and len(text) <= SHOWN
 
 
 def html_cell(text: str) -> str:
