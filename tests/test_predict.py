@@ -246,9 +246,11 @@ def test_answers_appear_while_standard_input_is_still_open(
     process.stdin.write(b"a great film\n" * 1024)  # two steps: one is read ahead
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["text"] == "a great film"
-    out, err = process.communicate(b"the last one")
-    assert (process.returncode, err) == (0, b"")
-    lines = out.decode().splitlines()
+    assert process.stderr is not None
+    process.stdin.write(b"the last one")
+    process.stdin.close()
+    lines = process.stdout.read().splitlines()  # all but the first
+    assert (process.wait(), process.stderr.read()) == (0, b"")
     assert len(lines) == 1024
     assert json.loads(lines[-1])["text"] == "the last one"
 
