@@ -27,6 +27,19 @@ class SentimentClassifier:
     Args:
         net: The trained network; it is put into evaluation mode.
         encoder: What turned texts into ids in its training.
+
+    An untrained network knows nothing, but shows the form of the answers:
+
+    >>> net = SentimentRNN(vocab_size=4, embedding_dim=3, hidden_dim=2)
+    >>> encoder = TextEncoder(["<pad>", "<unk>", "film", "great"], max_length=5)
+    >>> classifier = SentimentClassifier(net, encoder)
+    >>> great, empty = classifier.predict(["Great film, zebra zebra!", None])
+    >>> great.label in ("neg", "pos"), 0 < great.probability < 1, great.unknown_words
+    (True, True, 0.5)
+    >>> empty.label, empty.probability, empty.reason
+    ('', None, 'empty review: no word to read')
+    >>> [word for word, influence in classifier.explain("A great film")]
+    ['a', 'great', 'film']
     """
 
     def __init__(self, net: SentimentRNN, encoder: TextEncoder) -> None:

@@ -50,7 +50,7 @@ def test_a_reachable_hub_is_used_and_its_reviews_stay_when_it_is_gone(
     # Prepared for other settings, so that the reviews come from what `datasets` has on disk.
     script = f"""
 import time
-from lit_imdb.cli import main
+from lit_imdb.main import main
 for length, source in enumerate(("auto", "hub"), 1):
     start = time.monotonic()
     main({[*TINY, *QUICK]!r} + ["--data.source", source, "--data.max_length", str(length)])

@@ -7,7 +7,6 @@ Shapes: B reviews of one process, T tokens, N reviews of the part.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lit_imdb.data.encoded import Part
-from lit_imdb.data.files import Row
+from lit_imdb.data.files import MAX_CHARACTERS, Row
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.predict.background import in_background
 from lit_imdb.predict.inputs import Input
@@ -64,14 +63,26 @@ class FileBatches:
 
     def _steps(self) -> Iterator[tuple[np.ndarray, list[Row], float | None]]:
         """This process's ids, everybody's rows, and the share of the input read."""
-        rows = iter(self.reviews)
-        read = 0
-        while step := list(islice(rows, REVIEWS * self.world)):
-            # all of them, so that a bad row stops every process
-            texts = [self.reviews.text_of(row, read + n) for n, row in enumerate(step, 1)]
-            share = _share(len(step), self.rank, self.world)
-            yield self.encoder.encode(texts[share]), step, self.reviews.done
-            read += len(step)
+        step: list[Row] = []
+        texts: list[str] = []
+        held = 0  # characters: a step of huge reviews is shorter, so that it fits in memory
+        for number, row in enumerate(self.reviews, 1):
+            # every row, not this process's alone: a bad one stops all of them
+            text = self.reviews.text_of(row, number)
+            step.append(row)
+            texts.append(text)
+            held += len(text)
+            if len(step) == REVIEWS * self.world or held >= MAX_CHARACTERS:
+                yield self._encoded(step, texts)
+                step, texts, held = [], [], 0
+        if step:
+            yield self._encoded(step, texts)
+
+    def _encoded(
+        self, rows: list[Row], texts: list[str]
+    ) -> tuple[np.ndarray, list[Row], float | None]:
+        share = _share(len(rows), self.rank, self.world)
+        return self.encoder.encode(texts[share]), rows, self.reviews.done
 
 
 class PartBatches:
