@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
 from lit_imdb.checkpoints import LOGS, check_sizes, find_checkpoint, read_checkpoint
 from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
 
@@ -112,7 +113,12 @@ class SettingsCLI(LightningCLI):
             for name, value in self.checkpoint[key].items()
             if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
         }
-        self._parser(command).set_defaults(saved)
+        try:
+            self._parser(command).set_defaults(saved)
+        except Exception as error:  # jsonargparse's, whatever it makes of a name or value
+            raise UserError(
+                f"{path} has settings that this version does not know: {error!s:.200}"
+            ) from error
         self.config = parser.parse_args(args)
         self.config[command].ckpt_path = str(path)
         check_sizes(path, self.checkpoint, self.config[command].model)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_imdb.data.text import PAD, UNK
+from lit_imdb.data.text import PAD, UNK, TextEncoder
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import ENGINES
 
@@ -64,6 +64,7 @@ def check_content(checkpoint: Any) -> None:
 
     Raises:
         ValueError: Something is missing, of the wrong type or out of range.
+        UserError: The same, noticed where the settings are used.
     """
     _check_plain(checkpoint)
     _expect(isinstance(checkpoint, dict), "not a dictionary")
@@ -79,9 +80,12 @@ def check_content(checkpoint: Any) -> None:
             plain = value is None or isinstance(value, str | int | float)
             _expect(isinstance(key, str) and plain, f"{name}: {key} is not a plain value")
     parameters = _check_network(checkpoint["hyper_parameters"], checkpoint["state_dict"])
-    _check_vocabulary(
-        checkpoint["ImdbDataModule"].get("vocabulary"), checkpoint["hyper_parameters"]["vocab_size"]
-    )
+    vocabulary = checkpoint["ImdbDataModule"].get("vocabulary")
+    _check_vocabulary(vocabulary, checkpoint["hyper_parameters"]["vocab_size"])
+    settings = checkpoint["datamodule_hyper_parameters"]
+    tokenizer, length = settings.get("tokenizer"), settings.get("max_length")
+    _expect(type(length) is int, f"max_length {length!r} is not a number of tokens")
+    TextEncoder(vocabulary, tokenizer, length)
     _check_training(checkpoint["training"])
     for optimizer in checkpoint.get("optimizer_states", []):
         _check_adam(optimizer, parameters)

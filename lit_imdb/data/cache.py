@@ -85,6 +85,9 @@ def damage_in(folder: Path) -> str | None:
     """What is wrong with a cache folder, naming the file; None where all is well."""
     try:
         sums = json.loads((folder / _MANIFEST).read_text())
+        there = {file.name for file in folder.iterdir()} - {_MANIFEST}
+        if sums.keys() != there:  # before any is opened: a name could lead elsewhere
+            return f"{folder}: other files than were written"
         for name, expected in sums.items():
             if _checksum(folder / name) != expected:
                 return f"{folder / name} is not what was written"

@@ -16,7 +16,7 @@ Text = TypeVar("Text", str, str | None)
 MAX_CHARACTERS = 16 * 2**20
 MAX_COLUMNS = 1000
 # A Parquet file says how large its parts are when unpacked: a small file may hold a huge cell.
-_MAX_PARQUET_PART = 512 * 2**20
+_MAX_PARQUET_PART, _MAX_PARQUET_MEAN = 512 * 2**20, 64 * 2**10
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
@@ -159,14 +159,12 @@ def _read_parquet(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
 def _check_parts(metadata: Any, name: str) -> None:
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
-        sizes = (
-            row_group.column(column).total_uncompressed_size
-            for column in range(metadata.num_columns)
-        )
-        if max(sizes, default=0) > _MAX_PARQUET_PART:
+        columns = [row_group.column(number) for number in range(metadata.num_columns)]
+        size = max((column.total_uncompressed_size for column in columns), default=0)
+        if size > max(_MAX_PARQUET_PART, _MAX_PARQUET_MEAN * row_group.num_rows):
             raise UserError(
-                f"{name}: row group {group} unpacks to more than {_MAX_PARQUET_PART:,} bytes in "
-                "one column; write it with smaller row groups"
+                f"{name}: row group {group} unpacks to {size:,} bytes in one column of "
+                f"{row_group.num_rows:,} rows: its cells are too large"
             )
 
 

@@ -1,0 +1,549 @@
+"""Files that someone sends: a clear error or a right answer, and nothing else happens."""
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import TINY, Output, Trained, error_line, make_reviews, write_acl_imdb, write_csv
+
+import lit_imdb
+from lit_imdb.checkpoints import read_checkpoint
+from lit_imdb.data.files import MAX_CHARACTERS, batches_of, read_rows
+from lit_imdb.data.sources import open_corpus
+from lit_imdb.errors import UserError
+
+# ru_maxrss would not do: it starts from what this process held when it forked.
+linux = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+
+Fails = Callable[..., str]
+Change = Callable[[dict[str, Any]], None]
+
+
+class Payload:
+    """Unpickled carelessly, it creates the file `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return (open, (self.name, "w"))
+
+
+class Filler:
+    """Unpickled, it is `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return (bytearray, (self.size,))
+
+
+@pytest.fixture
+def changed(trained: Trained, tmp_path: Path) -> Callable[[Change], Path]:
+    """A good checkpoint with one change."""
+
+    def change_it(change: Change) -> Path:
+        content = torch.load(trained.run / "checkpoints/last.ckpt", weights_only=True)
+        change(content)
+        torch.save(content, tmp_path / "sent.ckpt")
+        return tmp_path / "sent.ckpt"
+
+    return change_it
+
+
+def set_in(*path: Any) -> Change:
+    """Sets the value at path[:-2], key path[-2], to path[-1]."""
+
+    def change(content: Any) -> None:
+        for key in path[:-2]:
+            content = content[key]
+        content[path[-2]] = path[-1]
+
+    return change
+
+
+def drop(*path: Any) -> Change:
+    def change(content: Any) -> None:
+        for key in path[:-1]:
+            content = content[key]
+        del content[path[-1]]
+
+    return change
+
+
+def model_checkpoint(content: dict[str, Any]) -> dict[str, Any]:
+    return next(
+        state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint")
+    )
+
+
+# --- checkpoints that hold code ---
+
+CODE: dict[str, Callable[[Payload], Change]] = {
+    "weights": lambda code: set_in("state_dict", "net.head.bias", code),
+    "model settings": lambda code: set_in("hyper_parameters", "hidden_dim", code),
+    "data settings": lambda code: set_in("datamodule_hyper_parameters", "source", code),
+    "callback": lambda code: set_in("callbacks", "History", code),
+    "vocabulary": lambda code: set_in("ImdbDataModule", "vocabulary", code),
+    "word": lambda code: set_in("ImdbDataModule", "vocabulary", 5, code),
+    "optimizer": lambda code: set_in("optimizer_states", 0, code),
+    "unknown key": lambda code: set_in("extra", code),
+}
+
+
+@pytest.mark.parametrize("place", CODE)
+def test_code_in_a_checkpoint_is_refused_and_does_not_run(
+    place: str, changed: Callable[[Change], Path], trained: Trained, fails: Fails, tmp_path: Path
+) -> None:
+    path = changed(CODE[place](Payload("ran")))
+    for command in ("fit", "validate", "test", "predict"):
+        line = fails(command, *TINY, "--ckpt_path", path, "--data.source", trained.corpus)
+        assert "sent.ckpt is refused" in line
+        assert "open" in line  # the function is named
+    with pytest.raises(UserError, match="refused"):
+        lit_imdb.load(path)
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "logs").exists()
+    torch.load(path, weights_only=False)  # the payload does work
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_bare_pickle_does_not_run(fails: Fails, tmp_path: Path) -> None:
+    for name in ("sent.ckpt", "sent.pt"):
+        (tmp_path / name).write_bytes(pickle.dumps(Payload("ran")))
+        assert "damaged or no checkpoint" in fails("test", "--ckpt_path", name)
+    torch.save(Payload("ran"), "old.ckpt", _use_new_zipfile_serialization=False)
+    assert "damaged or no checkpoint" in fails("test", "--ckpt_path", "old.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("address", ["http://h/a", "https://h/a", "s3://b/a", "HTTP://h/a"])
+def test_addresses_are_refused(address: str, fails: Fails) -> None:
+    for command in ("fit", "test", "predict"):
+        assert "addresses are refused" in fails(command, "--ckpt_path", address)
+    with pytest.raises(UserError, match="addresses are refused"):
+        lit_imdb.load(address)
+
+
+# --- checkpoints with wrong values ---
+
+NAN = float("nan")
+WRONG: dict[str, Change] = {
+    "vocabulary is a number": set_in("ImdbDataModule", "vocabulary", 7),
+    "vocabulary of numbers": set_in("ImdbDataModule", "vocabulary", list(range(60))),
+    "vocabulary without padding": set_in("ImdbDataModule", "vocabulary", ["a", "b"]),
+    "too many words": set_in("ImdbDataModule", "vocabulary", ["<pad>", "<unk>", *"ab" * 999]),
+    "vocabulary is missing": drop("ImdbDataModule", "vocabulary"),
+    "size is a word": set_in("hyper_parameters", "hidden_dim", "abc"),
+    "size is huge": set_in("hyper_parameters", "hidden_dim", 10**12),
+    "size is a bit too large": set_in("hyper_parameters", "hidden_dim", 10**6),
+    "size is beyond 64 bits": set_in("hyper_parameters", "embedding_dim", 10**400),
+    "size is negative": set_in("hyper_parameters", "embedding_dim", -1),
+    "size is true": set_in("hyper_parameters", "vocab_size", True),
+    "dropout is NaN": set_in("hyper_parameters", "dropout", NAN),
+    "rate is negative": set_in("hyper_parameters", "lr", -1.0),
+    "engine is unknown": set_in("hyper_parameters", "engine", "os.system"),
+    "setting is a list": set_in("datamodule_hyper_parameters", "source", ["a"]),
+    "unknown setting": set_in("hyper_parameters", "class_path", "os.system"),
+    "data setting of a wrong type": set_in("datamodule_hyper_parameters", "max_length", "abc"),
+    "huge length": set_in("datamodule_hyper_parameters", "max_length", 10**12),
+    "unknown tokenizer": set_in("datamodule_hyper_parameters", "tokenizer", "os.system"),
+    "NaN in the weights": set_in("state_dict", "net.head.bias", torch.tensor([NAN])),
+    "whole numbers as weights": set_in("state_dict", "net.head.bias", torch.tensor([1])),
+    "a weight of another shape": set_in("state_dict", "net.head.bias", torch.zeros(2)),
+    "a weight is missing": drop("state_dict", "net.head.bias"),
+    "an unknown weight": set_in("state_dict", "net.extra", torch.zeros(1)),
+    "a weight is a number": set_in("state_dict", "net.head.bias", 0.0),
+    "a huge view of one number": set_in(
+        "state_dict", "net.embedding.weight", torch.zeros(1).expand(10**9)
+    ),
+    "optimizer state too short": set_in(
+        "optimizer_states", 0, "state", 0, "exp_avg", torch.zeros(1)
+    ),
+    "optimizer state without a part": drop("optimizer_states", 0, "state", 0, "exp_avg"),
+    "optimizer weights in another order": set_in(
+        *("optimizer_states", 0, "param_groups", 0, "params"), [1, 0, *range(2, 11)]
+    ),
+    "optimizer is a number": set_in("optimizer_states", 0, 7),
+    "no state of the training": drop("training"),
+    "seed is a word": set_in("training", "seed", "abc"),
+    "seed is negative": set_in("training", "seed", -1),
+    "steps are a word": set_in("global_step", "abc"),
+    "version is a word": set_in("pytorch-lightning_version", "abc"),
+    "loops are a list": set_in("loops", []),
+    "callbacks are a list": set_in("callbacks", []),
+    "best path outside": lambda content: model_checkpoint(content).update(
+        best_model_path="/etc/passwd"
+    ),
+    "best path is an address": lambda content: model_checkpoint(content).update(
+        dirpath="http://h", best_model_path="http://h/a"
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_value_is_one_line(
+    wrong: str, changed: Callable[[Change], Path], trained: Trained, fails: Fails
+) -> None:
+    path = changed(WRONG[wrong])
+    for command in ("fit", "test"):
+        line = fails(command, *TINY[:6], "--ckpt_path", path, "--data.source", trained.corpus)
+        assert len(line) < 1000
+
+
+@pytest.mark.parametrize("wrong", WRONG.keys() - {"unknown setting"})
+def test_no_classifier_is_made_of_wrong_values(
+    wrong: str, changed: Callable[[Change], Path]
+) -> None:
+    with pytest.raises(UserError):
+        lit_imdb.load(changed(WRONG[wrong]))
+
+
+def test_a_checkpoint_cannot_have_files_deleted(
+    changed: Callable[[Change], Path], trained: Trained, fails: Fails, tmp_path: Path
+) -> None:
+    """ModelCheckpoint deletes, recursively, what its state names as no longer the best."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    folder = "logs/imdb/version_0/checkpoints"
+    outside = f"{folder}/../../../../precious"
+    low = torch.tensor(-1.0)
+    state = {
+        **{"dirpath": folder, "best_model_path": outside, "kth_best_model_path": outside},
+        **{"best_k_models": {outside: low}, "kth_value": low, "best_model_score": low},
+    }
+    path = changed(lambda content: model_checkpoint(content).update(state))
+    line = fails(
+        *("fit", *TINY, "--max_epochs", "4", "--ckpt_path", path), "--data.source", trained.corpus
+    )
+    assert "outside its folder" in line
+    assert precious.exists()
+
+
+def test_deep_nesting_and_shared_lists_are_refused(changed: Callable[[Change], Path]) -> None:
+    many: list[Any] = []
+    for _ in range(19):
+        many = [many] * 10  # 10 ** 19 values, for who walks through them all
+    with pytest.raises(UserError, match="nested too deep or too large"):
+        read_checkpoint(changed(set_in("callbacks", "History", {"epochs": many})))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(kept: float, trained: Trained, fails: Fails) -> None:
+    content = (trained.run / "checkpoints/last.ckpt").read_bytes()
+    cut = content[: round(kept * len(content)) if isinstance(kept, float) else kept]
+    Path("sent.ckpt").write_bytes(cut)
+    assert "damaged" in fails("test", "--ckpt_path", "sent.ckpt")
+
+
+def repacked(good: Path, compression: int, **replaced: bytes) -> Path:
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile("sent.ckpt", "w", compression) as target:
+        for entry in source.infolist():
+            name = entry.filename.rsplit("/", 1)[1]
+            target.writestr(entry.filename, replaced.get(name, source.read(entry)))
+    return Path("sent.ckpt")
+
+
+@linux
+def test_a_zip_bomb_is_not_unpacked(trained: Trained) -> None:
+    good = trained.run / "checkpoints/last.ckpt"
+    path = repacked(good, zipfile.ZIP_DEFLATED, **{"0": bytes(700 * 2**20)})
+    assert path.stat().st_size < 5 * 2**20
+    assert "is damaged" in in_little_memory(f"read_checkpoint(Path({str(path)!r}))")
+
+
+class Claim:
+    """Unpickled, it is a tensor of `size` numbers over the memory of one."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        one = torch.zeros(1)._typed_storage()
+        shape = ((self.size,), (1,))
+        return (torch._utils._rebuild_tensor_v2, (one, 0, *shape, False, OrderedDict()))
+
+
+@pytest.mark.parametrize("size", [2 * 10**9, 10**12])
+@pytest.mark.parametrize("kind", [Filler, Claim])
+@linux
+def test_a_small_file_cannot_claim_much_memory(
+    kind: Any, size: int, changed: Callable[[Change], Path]
+) -> None:
+    path = changed(set_in("extra", kind(size)))
+    assert path.stat().st_size < 2**20
+    in_little_memory(f"read_checkpoint(Path({str(path)!r}))")
+
+
+# --- data ---
+
+# What importing the readers takes is near 300 MB of resident memory, most of it torch.
+LIMIT = 600 * 2**20
+
+
+def in_little_memory(statement: str, may_succeed: bool = False) -> str:
+    """What `statement` raised, in a process of its own; asserts that memory stayed below LIMIT."""
+    code = f"""
+from pathlib import Path
+{"from lit_imdb.checkpoints import read_checkpoint" if "checkpoint" in statement else ""}
+from lit_imdb.data.files import read_rows
+from lit_imdb.data.sources import open_corpus
+from lit_imdb.errors import UserError
+message = "no error"
+try:
+    {statement}
+except UserError as error:
+    message = str(error)
+peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(peak[0].split()[1], message)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    peak, message = done.stdout.split(" ", 1)
+    assert int(peak) * 1024 < LIMIT, f"{int(peak) // 1024} MB"
+    assert may_succeed or not message.startswith("no error"), message
+    return message
+
+
+def gigabyte(path: Path, head: bytes, block: bytes) -> Path:
+    with path.open("wb") as file:
+        file.write(head)
+        for _ in range(-(-32 * 2**20 // len(block))):
+            file.write(block)
+        file.truncate(2**30)  # the rest is a hole: it reads as zeros and takes no space
+    return path
+
+
+MEGABYTE = b"a" * 2**20
+BOMBS: dict[str, tuple[str, bytes, bytes]] = {
+    "a cell of 1 GB": ("sent.csv", b'text,label\n"', MEGABYTE),
+    "a cell of 1 GB in short lines": ("sent.csv", b'text,label\n"', b"a" * 1023 + b"\n"),
+    "a row of endless cells": ("sent.csv", b"text,label\n", b'"' + b"a" * 999 + b'\n",'),
+    "a line of 1 GB": ("sent.txt", b"", MEGABYTE),
+    "a string of 1 GB": ("sent.jsonl", b'{"text": "', MEGABYTE),
+    "an endless list": ("sent.jsonl", b'{"text": ', b"[" * 2**20),
+    "a line of 1 GB, tabs": ("sent.tsv", b"text\tlabel\n", MEGABYTE),
+    "zeros": ("sent.csv", b"text,label\n", bytes(2**20)),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@linux
+def test_a_huge_row_is_refused_in_little_memory(bomb: str, tmp_path: Path) -> None:
+    name, head, block = BOMBS[bomb]
+    path = gigabyte(tmp_path / name, head, block)
+    try:
+        message = in_little_memory(f"list(read_rows(Path({str(path)!r})))")
+    finally:
+        path.unlink()
+    assert "longer than 16,777,216" in message
+
+
+@linux
+def test_a_huge_text_file_in_a_folder_is_refused(tmp_path: Path) -> None:
+    write_acl_imdb(tmp_path / "corpus", make_reviews(5))
+    huge = gigabyte(tmp_path / "corpus/train/neg/99_1.txt", b"", MEGABYTE)
+    corpus = str(tmp_path / "corpus")
+    message = in_little_memory(f"list(open_corpus({corpus!r}).parts['train']())")
+    huge.unlink()
+    assert "99_1.txt" in message
+
+
+def parquet_writer(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path, pa.schema({"text": pa.string(), "label": pa.int64()}), compression="zstd"
+    )
+
+
+@linux
+def test_a_parquet_file_with_a_huge_cell_is_refused(tmp_path: Path) -> None:
+    with parquet_writer(tmp_path / "sent.parquet") as writer:
+        writer.write(pa.table({"text": ["a" * (600 * 2**20)], "label": [1]}))
+    assert (tmp_path / "sent.parquet").stat().st_size < 2**20
+    message = in_little_memory(f"list(read_rows(Path({str(tmp_path / 'sent.parquet')!r})))")
+    assert "its cells are too large" in message
+
+
+@linux
+def test_a_parquet_cell_that_many_rows_share_is_not_copied(tmp_path: Path) -> None:
+    """A dictionary bomb: 10,000 rows of the same 10 MB, 100 GB when written out."""
+    text = pa.array(["a" * 10**7])
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), text)
+    table = pa.table({"text": column, "label": [1] * 10_000})
+    pq.write_table(table, tmp_path / "sent.parquet", compression="zstd")
+    count = f"sum(1 for _ in read_rows(Path({str(tmp_path / 'sent.parquet')!r})))"
+    in_little_memory(f"assert {count} == 10_000", may_succeed=True)
+
+
+def test_batches_hold_bounded_texts() -> None:
+    def texts() -> Iterator[str]:
+        for _ in range(20):
+            yield "a" * (MAX_CHARACTERS // 4)
+
+    assert [len(batch) for batch in batches_of(texts(), 1024)] == [4] * 5
+    assert [len(batch) for batch in batches_of(iter("abcde"), 2)] == [2, 2, 1]
+
+
+def test_ten_million_characters_are_read_right(
+    run: Callable[..., Output], trained: Trained, tmp_path: Path
+) -> None:
+    long = "dull plot " * 10**6 + "lovely great moving film"
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    assert classifier.predict(long) == classifier.predict(" ".join(long.split()[-8:]))
+    reviews = [*make_reviews(60), (long, 1)]
+    corpus = write_csv(tmp_path / "long.csv", reviews)
+    rows = list(read_rows(corpus))
+    assert rows[-1]["text"] == long
+    assert run(*TINY, "--data.source", corpus).status == 0
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\U0010ffff", "\u202e", "\x1b[2J", "\ufeff"])
+def test_odd_characters_train_test_and_predict(
+    text: str, run: Callable[..., Output], tmp_path: Path
+) -> None:
+    lines = [
+        json.dumps({"text": f"{review} {text} {text}x{number}", "label": label})
+        for number, (review, label) in enumerate(make_reviews(60))
+    ]
+    corpus = tmp_path / "odd.jsonl"
+    corpus.write_text("\n".join(lines))
+    assert run(*TINY, "--data.source", corpus).status == 0
+    assert run("test", "--accelerator", "cpu", "--data.source", corpus).status == 0
+    assert lit_imdb.load().predict(f"a {text}x1 film")[0].probability is not None
+
+
+BROKEN: dict[str, tuple[str, bytes, str]] = {
+    "a zip": ("sent.parquet", b"PK\x03\x04" + bytes(100), "not a readable Parquet"),
+    "no Parquet": ("sent.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "not a readable Parquet"),
+    "an empty Parquet": ("sent.parquet", b"", "not a readable Parquet"),
+    "bytes": ("sent.csv", b"text,label\n\xff\xfe,1\n", "line 2: not utf-8"),
+    "too many columns": ("sent.csv", b"a," * 10**6 + b"text,label\n1\n", "1,000,002 columns"),
+    "a column twice": ("sent.csv", b"text,label,text\na,1,b\n", "more than one column 'text'"),
+    "an open quote": ("sent.csv", b'text,label\n"a,1\n', "broken CSV"),
+    "nested deep": ("sent.jsonl", b'{"text":' + b"[" * 100_000, "broken JSON"),
+    "nested as a label": (
+        "sent.jsonl",
+        b'{"text": "a", "label": ' + b"[" * 900 + b"]" * 900 + b"}",
+        "label of type list",
+    ),
+    "a label that is NaN": ("sent.jsonl", b'{"text": "a", "label": NaN}', "label nan"),
+    "a label of many digits": ("sent.jsonl", b'{"text": "a", "label": ' + b"9" * 5000, "broken"),
+    "a text of a megabyte of numbers": (
+        "sent.jsonl",
+        b'{"label": 1, "text": [1' + b",1" * 2**19 + b"]}",
+        "text of type list",
+    ),
+    "a label of a megabyte": ("sent.csv", b"text,label\na," + MEGABYTE, "is outside 0/1"),
+    "no such column": ("sent.jsonl", b'{"' + MEGABYTE + b'": 1}', "no column 'text'"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_file_is_one_short_line(broken: str, fails: Fails, tmp_path: Path) -> None:
+    name, content, message = BROKEN[broken]
+    (tmp_path / name).write_bytes(content)
+    line = fails(*TINY, "--data.source", tmp_path / name)
+    assert message in line
+    assert len(line) < 1000
+
+
+def test_of_json_keys_that_repeat_the_last_counts(tmp_path: Path) -> None:
+    (tmp_path / "sent.jsonl").write_text('{"text": "a", "label": 0, "label": 1}')
+    corpus = open_corpus(str(tmp_path / "sent.jsonl"))
+    assert list(corpus.parts["train"]()) == [("a", 1)]
+
+
+def test_cells_with_separators_come_back_whole(tmp_path: Path) -> None:
+    texts = ['a,"b"\r\nc', "\x00", "", "\t"]
+    with (tmp_path / "sent.csv").open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["text"], *([text] for text in texts)])
+    assert [row["text"] for row in read_rows(tmp_path / "sent.csv")] == texts
+
+
+# --- folders ---
+
+
+def plant_link_out(folder: Path) -> None:
+    folder.parents[2].joinpath("secret.txt").write_text("a secret")
+    (folder / "99_1.txt").symlink_to("../../../secret.txt")
+
+
+def plant_link_by_dots(folder: Path) -> None:
+    (folder / "99_1.txt").symlink_to(folder / "../../../../../../etc/passwd")
+
+
+PLANTS: dict[str, Callable[[Path], Any]] = {
+    "a link out of the folder": plant_link_out,
+    "a link with dots": plant_link_by_dots,
+    "a link to itself": lambda folder: (folder / "99_1.txt").symlink_to("99_1.txt"),
+    "a link to nothing": lambda folder: (folder / "99_1.txt").symlink_to("nowhere"),
+    "a pipe": lambda folder: os.mkfifo(folder / "99_1.txt"),
+    "a folder": lambda folder: (folder / "99_1.txt").mkdir(),
+    "a device": lambda folder: (folder / "99_1.txt").symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_what_is_no_file_of_the_folder_is_refused(plant: str, fails: Fails, tmp_path: Path) -> None:
+    write_acl_imdb(tmp_path / "corpus", make_reviews(20))
+    PLANTS[plant](tmp_path / "corpus/train/neg")
+    line = fails(*TINY, "--data.source", tmp_path / "corpus")
+    assert "99_1.txt" in line
+    assert "secret" not in line
+
+
+def test_a_label_folder_that_leads_away_is_refused(fails: Fails, tmp_path: Path) -> None:
+    write_acl_imdb(tmp_path / "corpus", make_reviews(20))
+    write_acl_imdb(tmp_path / "other", make_reviews(20))
+    (tmp_path / "corpus/test").mkdir()
+    (tmp_path / "corpus/test/neg").symlink_to(tmp_path / "other/train/neg")
+    assert "leads out of" in fails(*TINY, "--data.source", tmp_path / "corpus")
+
+
+def test_a_link_within_the_folder_is_read(tmp_path: Path) -> None:
+    corpus = write_acl_imdb(tmp_path / "corpus", make_reviews(2))
+    (corpus / "train/neg/99_1.txt").symlink_to("0_1.txt")
+    (tmp_path / "link").symlink_to(corpus)
+    assert len(list(open_corpus(str(tmp_path / "link")).parts["train"]())) == 5
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "pipe.csv", "loop", "a" * 5000, "a\n\x1bb"])
+def test_a_source_that_is_no_file_is_one_line(source: str, fails: Fails) -> None:
+    os.mkfifo("pipe.csv")
+    Path("loop").symlink_to("loop")
+    assert len(fails(*TINY, "--data.source", source)) < 1000
+
+
+def test_nothing_is_written_outside_the_cache_and_the_run_folder(
+    run: Callable[..., Output], tmp_path: Path
+) -> None:
+    write_acl_imdb(tmp_path / "corpus/.. a", make_reviews(60))
+    before = {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
+    assert run(*TINY, "--data.source", tmp_path / "corpus/.. a").status == 0
+    after = set(tmp_path.rglob("*")) - before
+    new = {path.relative_to(tmp_path).parts[0] for path in after}
+    assert new == {"cache", "logs"}
+
+
+def test_an_error_line_stays_one_line(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "sent\nerror: all is well.jsonl").write_text("{")
+    error_line(Output(2, "", fails(*TINY, "--data.source", "sent\nerror: all is well.jsonl")))
