@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.setting import Setting
-from benchmarks.turns import environment, last_line
+from benchmarks.turns import ROOT, environment, last_line
 from lit_imdb.data.files import read_rows
 
 _SIZES = (25_000, 250_000, 25_000, 1_000_000, 25_000)  # the small one before, between and after
-_PROGRAM = "import sys; from lit_imdb.cli import main; main(sys.argv[1:])"
 
 
 def write_corpus(path: Path, reviews: int) -> None:
@@ -62,7 +61,7 @@ def _run(setting: Setting, folder: Path) -> dict[str, Any]:
     corpus, cache = folder / "reviews.csv", folder / "cache" / "lit-imdb"
     child = [sys.executable, "-m", "benchmarks.preparation", str(corpus), str(cache)]
     figures: dict[str, Any] = json.loads(_output(child, folder))
-    fit = [sys.executable, "-c", _PROGRAM, "fit", "--data.source", str(corpus)]
+    fit = [sys.executable, str(ROOT / "train.py"), "fit", "--data.source", str(corpus)]
     _output([*fit, "--data.cache_dir", str(cache), "--trainer.max_epochs", "1"], folder)
     results = json.loads((folder / "logs/imdb/version_0/results.json").read_text())
     # an epoch trains on one part and validates on another

@@ -16,7 +16,7 @@ from pytorch_lightning import Callback
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.turns import WARM_UP, Pipe, Steps, serve
-from lit_imdb import cli
+from lit_imdb.main import main as train_py
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.model.folded import fold
 from lit_imdb.model.linear import linear
@@ -115,7 +115,7 @@ class Gate(Callback):
 def fit() -> None:
     """`python train.py fit` as it is, but for the gate."""
     gate = ["--trainer.callbacks+=benchmarks.workers.Gate"]
-    cli.main(["fit", "--data.source", "package", "--trainer.max_epochs", "1000000", *gate])
+    train_py(["fit", "--data.source", "package", "--trainer.max_epochs", "1000000", *gate])
 
 
 def inference(engine: str, path: str) -> Callable[..., Steps]:
