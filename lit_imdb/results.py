@@ -67,7 +67,7 @@ def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) ->
     """Writes `results.json` into the run folder: figures, config, commit, versions."""
     versions = {name: version(name) for name in _LIBRARIES}
     versions |= {"lit-imdb": __version__, "python": platform.python_version()}
-    content = {**figures, "git_commit": _git_commit(), "versions": versions, "config": config}
+    content = {**figures, "git_commit": git_commit(), "versions": versions, "config": config}
     temporary = run / "results.json.tmp"
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     temporary.replace(run / "results.json")
@@ -95,7 +95,7 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)

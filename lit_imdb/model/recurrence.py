@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lit_imdb.model.linear import linear
+
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
 Engine = Callable[[Cells, Tensor, Masks], Tensor]
@@ -83,7 +85,7 @@ def engine_for(name: str, device: torch.device) -> Engine:
 
 def project(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
     """P = 2 (W_ih x + b) - 2 W_hh 1 (N, H) of all inputs x (N, E) at once; see `_Unrolled`."""
-    return torch.addmm(2 * (bias - w_hh.sum(1)), x, w_ih.t(), alpha=2)
+    return linear(x, 2 * w_ih, 2 * (bias - w_hh.sum(1)))
 
 
 def walk(p: Tensor, w_hh: Tensor) -> Tensor:
@@ -144,11 +146,11 @@ class _Unrolled(torch.autograd.Function):
             bias = 4 * flat.sum(0)  # (H,)
             # sum of d_t (2 s_(t-1) - 1)^T, four times; h before the first token is 0
             ones = -4 * later.sum(0)[:, None].expand_as(w_hh)
-            recurrent = torch.addmm(ones, later.t(), s[:-1].flatten(0, 1), alpha=8)
-            gradients = [4 * (flat.t() @ x), recurrent, bias, bias, *gradients]
+            recurrent = ones + 8 * linear(later.t(), s[:-1].flatten(0, 1).t())
+            gradients = [4 * linear(flat.t(), x.t()), recurrent, bias, bias, *gradients]
             if layer == 0 and not ctx.needs_input_grad[0]:
                 return None, None, *gradients
-            above = (flat @ (4 * w_ih)).view(*d.shape[:2], -1)
+            above = linear(flat, 4 * w_ih.t()).view(*d.shape[:2], -1)
             if ctx.masks[layer] is not None:
                 above *= ctx.masks[layer]
         return above, None, *gradients

@@ -1,0 +1,92 @@
+"""The training step in JAX: `lax.scan` over the tokens, compiled; Adam by hand.
+
+    python -m benchmarks.jax_peer REVIEWS.npz
+
+Shapes: B reviews, T tokens, E embedding, H hidden units, N reviews.
+"""
+
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.turns import Steps, serve
+
+BATCH, WORDS, LENGTH, E, H = 128, 10_000, 80, 100, 64
+KEEP, LR, EPS = 0.8, 1e-3, 1e-7
+
+
+def first_weights() -> dict[str, Any]:
+    keys = iter(jax.random.split(jax.random.key(1), 6))
+    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
+    weights = {
+        "embedding": jax.random.uniform(next(keys), (WORDS, E), minval=-0.05, maxval=0.05),
+        "out": glorot(next(keys), (H, 1)),
+        "out_bias": jnp.zeros(1),
+    }
+    for layer, size in enumerate((E, H)):
+        weights |= {
+            f"in{layer}": glorot(next(keys), (size, H)),
+            f"hidden{layer}": orthogonal(next(keys), (H, H)),
+            f"bias{layer}": jnp.zeros(H),
+        }
+    return weights
+
+
+def loss_of(w: dict[str, Any], ids: Any, labels: Any, key: Any) -> Any:
+    key0, key1 = jax.random.split(key)
+    mask0 = jax.random.bernoulli(key0, KEEP, (BATCH, E)) / KEEP
+    mask1 = jax.random.bernoulli(key1, KEEP, (BATCH, H)) / KEEP
+    x = w["embedding"][ids.T] * mask0  # (T, B, E)
+    projected = x @ w["in0"] + w["bias0"]  # (T, B, H), for all tokens at once
+
+    def token(states: Any, now: Any) -> Any:
+        h0, h1 = states  # (B, H) each
+        h0 = jnp.tanh(now + h0 @ w["hidden0"])
+        h1 = jnp.tanh((h0 * mask1) @ w["in1"] + w["bias1"] + h1 @ w["hidden1"])
+        return (h0, h1), None
+
+    zeros = jnp.zeros((BATCH, H))
+    (_, h1), _ = jax.lax.scan(token, (zeros, zeros), projected)
+    logits = (h1 @ w["out"] + w["out_bias"])[:, 0]  # (B,)
+    return jnp.mean(jnp.logaddexp(0, logits) - labels * logits)
+
+
+def train_step(state: Any, ids: Any, labels: Any) -> Any:
+    weights, means, squares, count, key = state
+    key, now = jax.random.split(key)
+    loss, gradients = jax.value_and_grad(loss_of)(weights, ids, labels, now)
+    count += 1
+    rate = LR * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+    means = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, means, gradients)
+    squares = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, squares, gradients)
+    weights = jax.tree.map(
+        lambda w, m, v: w - rate * m / (jnp.sqrt(v) + EPS), weights, means, squares
+    )
+    return (weights, means, squares, count, key), loss
+
+
+def make_step(path: str) -> Steps:
+    reviews = np.load(path)
+    ids = reviews["train_ids"][:, -LENGTH:].astype(np.int32)  # (N, T)
+    labels = reviews["train_labels"].astype(np.float32)  # (N,)
+    rng = np.random.default_rng(1)
+    step = jax.jit(train_step, donate_argnums=0)
+    weights = first_weights()
+    zeros = [jax.tree.map(jnp.zeros_like, weights) for _ in range(2)]
+    state = (weights, *zeros, jnp.zeros(()), jax.random.key(2))
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            rows = rng.integers(len(ids), size=BATCH)
+            state, loss = step(state, ids[rows], labels[rows])
+        loss.block_until_ready()
+
+    return run
+
+
+if __name__ == "__main__":
+    serve(lambda: make_step(sys.argv[1]))
