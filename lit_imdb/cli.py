@@ -160,7 +160,7 @@ class CLI(SettingsCLI):
 
     def _report_fit(self, figures: dict[str, Any]) -> None:
         if isinstance(self.trainer.logger, TensorBoardLogger):
-            config = self.parser.dump(self.config, format="json", skip_none=False)
+            config = self.parser.dump(self.config, format="json")
             results.write_results(Path(self.trainer.logger.log_dir), figures, json.loads(config))
             self.trainer.logger.log_hyperparams(
                 {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},

@@ -21,6 +21,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def keep_messages_short() -> None:
     """Warnings become one line on standard error; what is expected is not said."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter("ignore", DeprecationWarning)  # between libraries, not for users
     for text in _EXPECTED:
         warnings.filterwarnings("ignore", f".*{text}")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
