@@ -159,11 +159,10 @@ def _read_parquet(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
 def _check_parts(metadata: Any, name: str) -> None:
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
-        columns = [row_group.column(number) for number in range(metadata.num_columns)]
-        size = max((column.total_uncompressed_size for column in columns), default=0)
+        size = row_group.total_byte_size  # asking a broken column for its size aborts the process
         if size > max(_MAX_PARQUET_PART, _MAX_PARQUET_MEAN * row_group.num_rows):
             raise UserError(
-                f"{name}: row group {group} unpacks to {size:,} bytes in one column of "
+                f"{name}: row group {group} unpacks to {size:,} bytes in "
                 f"{row_group.num_rows:,} rows: its cells are too large"
             )
 

@@ -1,0 +1,236 @@
+"""Random and mutated input: a right answer or a `UserError`, nothing else.
+
+The default run has 10,900 cases, always the same; `pytest -m fuzz` has ten times as many, new ones
+each time.
+"""
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import Trained
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
+from lit_imdb.checkpoints import read_checkpoint
+from lit_imdb.data import text as texts
+from lit_imdb.data.files import READERS, read_rows
+from lit_imdb.data.sources import open_corpus
+from lit_imdb.data.text import PAD_ID, TextEncoder, last_words, words
+from lit_imdb.errors import UserError
+
+pytestmark = pytest.mark.fuzz
+
+# Any character, lone surrogates included, and pieces that the filter or the vocabulary know.
+PIECES = st.sampled_from(
+    ["<br />", "Film", "isn't", " ", "\n", "\x00", "\ud800", "\u0130", "ß", ".", "\x1f", "\u2028"]
+)
+TEXTS = st.text(st.characters(exclude_categories=())) | st.lists(PIECES).map("".join)
+VOCABULARY = ["<pad>", "<unk>", "film", "isn't", "ß", "a", "\ud800"]
+Many = Callable[..., Callable[[Callable[..., None]], None]]
+
+
+@pytest.fixture
+def many(request: pytest.FixtureRequest) -> Many:
+    """`many(n, strategy, ...)` runs the function below it on n cases, ten times n with -m fuzz."""
+    longer = request.config.getoption("markexpr") == "fuzz"
+
+    def decorate(cases: int, *strategies: Any) -> Callable[[Callable[..., None]], None]:
+        profile = settings(
+            max_examples=cases * (10 if longer else 1),
+            derandomize=not longer,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        return lambda check: profile(given(*strategies)(check))()
+
+    return decorate
+
+
+# --- texts ---
+
+
+def test_words_hold_no_separator_and_split_no_further(many: Many) -> None:
+    @many(2500, TEXTS)
+    def check(text: str) -> None:
+        found = words(text)
+        assert not any(set(word) & set(texts._FILTER) or word.split() != [word] for word in found)
+        # a character may fall into several when lowered, and these may fall again: not at rest yet
+        assert [word.lower() for word in found] == words(" ".join(found))
+
+
+def test_last_words_are_the_last_of_the_words(many: Many) -> None:
+    @many(2000, TEXTS, st.integers(1, 12))
+    def check(text: str, count: int) -> None:
+        assert last_words(text, count) == words(text)[-count:]
+
+
+def test_basic_english_takes_any_text(many: Many) -> None:
+    @many(500, TEXTS)
+    def check(text: str) -> None:
+        assert all(token.split() == [token] for token in texts.basic_english(text))
+
+
+def test_ids_are_known_and_padded_in_front(many: Many) -> None:
+    large = [*VOCABULARY, *map(str, range(40_000 - len(VOCABULARY)))]
+    vocabularies = {len(vocabulary): vocabulary for vocabulary in (VOCABULARY, large)}
+
+    @many(2000, st.lists(TEXTS, max_size=4), st.integers(1, 12), st.sampled_from([7, 40_000]))
+    def check(reviews: list[str], length: int, size: int) -> None:
+        encoder = TextEncoder(vocabularies[size], max_length=length)
+        ids = encoder.encode(reviews)  # (B, T)
+        assert ids.shape == (len(reviews), length)
+        assert ids.dtype == (np.int16 if size == 7 else np.int32)
+        assert ((ids >= 0) & (ids < size)).all()
+        for row, review in zip(ids, reviews, strict=True):
+            tokens = encoder.tokens(review)
+            assert (row[: length - len(tokens)] == PAD_ID).all()
+            known = [encoder.vocabulary[index] for index in row[length - len(tokens) :]]
+            # a review may hold the word "<unk>" no more than "<pad>": both have filter characters
+            assert all(a in (b, "<unk>") for a, b in zip(known, tokens, strict=True))
+
+
+# --- files ---
+
+PARTS = (
+    *(
+        b"text,label\n",
+        b"text\tlabel\n",
+        b'{"text": "a", "label": 1}\n',
+        b"a,1\n",
+        b"a\t0\n",
+        b"pos,",
+    ),
+    *(b'"', b"\r", b"\n", b"\x00", b"\xff", b"{", b"[", b"\\ud800", b"PAR1", b"\xef\xbb\xbf"),
+)
+LINES = st.lists(st.sampled_from(PARTS)).map(b"".join)
+
+
+def test_any_bytes_are_rows_or_an_error(many: Many, tmp_path: Path) -> None:
+    @many(1500, st.sampled_from(sorted(READERS)), st.binary() | LINES)
+    def check(ending: str, content: bytes) -> None:
+        path = tmp_path / f"sent{ending}"
+        path.write_bytes(content)
+        with contextlib.suppress(UserError):
+            assert all(isinstance(row, dict) for row in read_rows(path))
+        with contextlib.suppress(UserError):
+            for part in open_corpus(str(path)).parts.values():
+                assert all(label in (0, 1) for _, label in part())
+
+
+def test_any_encoding_is_rows_or_an_error(many: Many, tmp_path: Path) -> None:
+    names = st.sampled_from(["utf-16", "cp1252", "utf-7", "idna", "hex", "undefined", "cp037", ""])
+
+    @many(300, names | st.text(max_size=8), st.binary())
+    def check(encoding: str, content: bytes) -> None:
+        path = tmp_path / "sent.csv"
+        path.write_bytes(content)
+        with contextlib.suppress(UserError):
+            list(read_rows(path, encoding))
+
+
+def mutated(content: bytes, changes: list[tuple[int, int]], kept: float) -> bytes:
+    changed = bytearray(content)
+    for place, value in changes:
+        changed[place % len(content)] = value
+    return bytes(changed[: round(len(content) * kept)])
+
+
+MUTATIONS = (
+    st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=8),
+    st.sampled_from([1.0, 1.0, 1.0, 0.9, 0.5]),
+)
+
+
+def test_a_mutated_parquet_file_is_rows_or_an_error(many: Many, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", "b", None], "label": [0, 1, 1]}), tmp_path / "good")
+    good = (tmp_path / "good").read_bytes()
+
+    @many(500, *MUTATIONS)
+    def check(changes: list[tuple[int, int]], kept: float) -> None:
+        path = tmp_path / "sent.parquet"
+        path.write_bytes(mutated(good, changes, kept))
+        with contextlib.suppress(UserError):
+            list(read_rows(path))
+
+
+def test_what_the_csv_and_json_writers_write_comes_back(many: Many, tmp_path: Path) -> None:
+    cells = st.text(st.characters(exclude_categories=["Cs"]))
+
+    @many(500, st.lists(st.tuples(cells, st.sampled_from(["0", "1"])), min_size=1))
+    def check(rows: list[tuple[str, str]]) -> None:
+        wanted = [{"text": text, "label": label} for text, label in rows]
+        for ending, dialect in ((".csv", csv.excel), (".tsv", csv.excel_tab)):
+            out = io.StringIO(newline="")
+            csv.writer(out, dialect, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
+            path = tmp_path / f"written{ending}"
+            path.write_bytes(out.getvalue().encode())
+            assert list(read_rows(path)) == wanted
+        path = tmp_path / "written.jsonl"
+        path.write_text("\n".join(map(json.dumps, wanted)))
+        assert list(read_rows(path)) == wanted
+
+
+# --- the command line and checkpoints ---
+
+FLAGS = [f"--{name}" for name in SHORT_FLAGS] + ["--data.source", "--model.lr", "--ckpt_path", "-h"]
+ARGUMENTS = st.lists(
+    st.sampled_from([*COMMANDS, *FLAGS, "1", "cpu", "null", "[", "{a: b}", "--", "-1", "--config"])
+    | st.text(st.characters(exclude_characters="\x00"), max_size=8),
+    max_size=6,
+)
+
+
+def test_spelling_arguments_out_twice_changes_nothing(many: Many) -> None:
+    @many(500, ARGUMENTS)
+    def check(args: list[str]) -> None:
+        assert full_arguments(full_arguments(args)) == full_arguments(args)
+
+
+def test_any_arguments_parse_or_are_an_error(
+    many: Many, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lit_imdb.cli import CLI
+
+    # parse only: nothing is built and nothing is run
+    monkeypatch.setattr(CLI, "before_instantiate_classes", lambda self: None)
+    monkeypatch.setattr(CLI, "instantiate_classes", lambda self: None)
+    monkeypatch.setattr(CLI, "_run_subcommand", lambda self, command: None)
+
+    @many(60, ARGUMENTS)
+    def check(args: list[str]) -> None:
+        status = None
+        try:
+            CLI(args)
+        except UserError:
+            pass
+        except SystemExit as stop:  # --help
+            status = stop.code
+        assert not status
+
+
+def test_a_mutated_checkpoint_is_refused_or_sound(
+    many: Many, trained: Trained, tmp_path: Path
+) -> None:
+    good = (trained.run / "checkpoints/last.ckpt").read_bytes()
+    shapes = {n: w.shape for n, w in torch.load(io.BytesIO(good))["state_dict"].items()}
+
+    @many(600, *MUTATIONS)
+    def check(changes: list[tuple[int, int]], kept: float) -> None:
+        path = tmp_path / "sent.ckpt"
+        path.write_bytes(mutated(good, changes, kept))
+        with contextlib.suppress(UserError):
+            weights = read_checkpoint(path)["state_dict"]
+            assert {name: weight.shape for name, weight in weights.items()} == shapes
+            assert all(torch.isfinite(weight).all() for weight in weights.values())
