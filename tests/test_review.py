@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Output, Trained, make_reviews, train_py, write_csv, write_jsonl
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.callbacks.review import attribution, drawings, tables, trainability, words
@@ -265,6 +266,19 @@ def test_hostile_reviews_neither_break_tables_nor_run(
     assert not page.handlers
     assert all(address.startswith("data:") for address in page.addresses)
     assert "alert(1)" in page.text  # shown as what it is
+
+
+def test_a_resumed_run_keeps_its_layout_and_the_sentences_of_earlier_epochs(
+    run: Callable[..., Output], corpus: Path, tmp_path: Path
+) -> None:
+    assert run(*TINY, *LOGGING, "--data.source", corpus).status == 0
+    assert run("fit", "--ckpt_path", "last", "--max_epochs", "3").status == 0
+    folder = tmp_path / "logs/imdb/version_0"
+    page = Page((folder / "report.html").read_text())
+    assert "ep 1ep 2ep 3" in page.text
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert len(events.Tensors("custom_scalars__config__")) == 1
 
 
 @pytest.mark.parametrize("text", HOSTILE)

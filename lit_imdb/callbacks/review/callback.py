@@ -44,12 +44,17 @@ class Review(Callback):
             return
         with self._guard("everything"):
             board = Board(logger.experiment, Path(logger.log_dir))
-            board.layout()
             net: Any = pl_module.net
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             self._panels = Panels(board, net, data, self._guard)
 
     # --- training ---
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        resumed = self._history.epochs_before and trainer.global_step > 0
+        if self._panels and not resumed:  # else the run folder has the layout
+            with self._guard("the custom scalars"):
+                self._panels.board.layout()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since, self._reviews = time.perf_counter(), 0
@@ -137,6 +142,15 @@ class Review(Callback):
             rows = results.fit_rows(self._figures | tested)
             content = report.page(rows, board.pictures, self._panels.tables)
             write(board.folder / "report.html", content.encode())
+
+    # --- what a resumed run needs ---
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sentences": self._panels.sentences if self._panels else {}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._panels:
+            self._panels.sentences = dict(state_dict["sentences"])
 
     # --- helpers ---
 

@@ -36,13 +36,14 @@ class Panels:
 
     Attributes:
         tables: The last HTML table of each name.
+        sentences: What the network said of the written sentences, by epoch.
     """
 
     def __init__(self, board: Board, net: SentimentRNN, data: ImdbDataModule, guard: Guard) -> None:
         self.board, self.net, self.data, self.guard = board, net, data, guard
         self.tables: dict[str, str] = {}
         self.encoder = data.encoder
-        self._sentences: dict[int, list[float]] = {}  # epoch -> probabilities
+        self.sentences: dict[int, list[float]] = {}
 
     def held_out(self, name: str, epoch: int, evaluation: Evaluation) -> None:
         """What the answers of one part say; `name` is val or test."""
@@ -122,12 +123,12 @@ class Panels:
         ids = torch.from_numpy(self.encoder.encode([text for *_, text in SENTENCES])).int()
         with torch.no_grad():
             logits = self.net(ids.to(self._device), (None, None))
-        self._sentences[epoch] = torch.sigmoid(logits.float()).tolist()
-        shown = sorted(self._sentences)[-8:]
+        self.sentences[epoch] = torch.sigmoid(logits.float()).tolist()
+        shown = sorted(self.sentences)[-8:]
         header = ["label", *(f"ep {number}" for number in shown), "text"]
         rows: list[list[str]] = []
         for index, (kind, label, _) in enumerate(SENTENCES):
-            said = [self._sentences[number][index] for number in shown]
+            said = [self.sentences[number][index] for number in shown]
             self.board.scalar(f"sentences/{index + 1}_{kind}_{_LABEL[label]}", said[-1])
             rows.append([_LABEL[label], *(f"{probability:.0%}" for probability in said)])
         texts = [f"{text} ({kind})" for kind, _, text in SENTENCES]
