@@ -4,13 +4,13 @@ Shapes: B reviews, T tokens.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lit_imdb.checkpoints import find_checkpoint, read_checkpoint
+from lit_imdb.data.files import batches_of
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
@@ -58,8 +58,7 @@ class SentimentClassifier:
         """The same for more texts than memory holds: reads `batch_size` of them at a time."""
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: expected at least 1")
-        iterator = iter(texts)
-        while batch := list(islice(iterator, batch_size)):
+        for batch in batches_of(iter(texts), batch_size):
             yield from self._predict_batch(batch)
 
     @torch.inference_mode()
