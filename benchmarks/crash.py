@@ -98,10 +98,11 @@ def _events(run: Path) -> dict[str, Any]:
     for tag in events.Tags()["scalars"]:
         found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
     for tag in events.Tags()["tensors"]:
-        found[tag] = [
+        logged = [
             (event.step, event.tensor_proto.SerializeToString(deterministic=True))
             for event in events.Tensors(tag)
         ]
+        found[tag] = list(dict.fromkeys(logged))  # TensorBoard purges no tensors of a cut off run
     for tag in events.Tags()["images"]:
         found[tag] = [(event.step, event.encoded_image_string) for event in events.Images(tag)]
     for tag in events.Tags()["histograms"]:
@@ -129,8 +130,9 @@ def _compare(one: Any, other: Any, where: str) -> list[str]:
 
 def _die_in(phase: str, call: int, arguments: list[str]) -> None:
     """Runs the command line in this process, which kills itself at the chosen call."""
-    from lit_imdb import cli, results
+    from lit_imdb import results
     from lit_imdb.data.text import TextEncoder
+    from lit_imdb.main import main
     from lit_imdb.model.module import LitSentiment
 
     count = 0
@@ -169,7 +171,7 @@ def _die_in(phase: str, call: int, arguments: list[str]) -> None:
         case "results":
             call = 1
             results.write_results = deadly(results.write_results, half_the_results)
-    cli.main(arguments)
+    main(arguments)
 
 
 def run(runs: int, seed: int, arguments: tuple[str, ...] = ARGUMENTS) -> list[str]:

@@ -115,7 +115,8 @@ class Review(Callback):
             return
         with self._guard("the validation part"):
             epoch = trainer.current_epoch + 1
-            self._at(trainer).held_out("val", epoch, self._evaluation(trainer, "val"))
+            # the step of Lightning's own val/loss: a run resumed behind it must not redo it
+            self._at(trainer, -1).held_out("val", epoch, self._evaluation(trainer, "val"))
             self._panels.validated(epoch)
         self._since, self._reviews = time.perf_counter(), 0
 
@@ -154,10 +155,10 @@ class Review(Callback):
 
     # --- helpers ---
 
-    def _at(self, trainer: Trainer) -> Panels:
+    def _at(self, trainer: Trainer, offset: int = 0) -> Panels:
         """The panels, with the board at the step that Lightning's own curves have."""
         assert self._panels is not None
-        self._panels.board.step = trainer.global_step
+        self._panels.board.step = trainer.global_step + offset
         return self._panels
 
     def _evaluation(self, trainer: Trainer, name: str) -> Evaluation:
