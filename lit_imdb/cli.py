@@ -46,13 +46,14 @@ class CLI(SettingsCLI):
                     f"no GPU is available for --accelerator {trainer.accelerator}: leave the flag "
                     "out to take what there is, or use --accelerator cpu"
                 )
-        if self.subcommand != "fit" or trainer.fast_dev_run:
+        if self.subcommand != "fit" or trainer.fast_dev_run or trainer.logger is False:
             self.save_config_callback = None  # it belongs to a run folder, and there is none
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Adds what every run has: its folder, checkpoints, history and progress bar."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [*(config.callbacks or [])]
+        own = config.callbacks or []
+        callbacks: list[Callback] = [*own] if isinstance(own, list) else [own]
         if self.subcommand == "predict":
             callbacks.append(self._prediction_writer(config.enable_progress_bar is not False))
             kwargs["enable_progress_bar"] = False  # the writer has its own
