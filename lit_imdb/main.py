@@ -7,6 +7,7 @@ from importlib import import_module
 from lit_imdb.arguments import ALONE
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
+from lit_imdb.memory import without_collection
 
 
 def main(args: list[str] | None = None) -> None:
@@ -18,7 +19,8 @@ def main(args: list[str] | None = None) -> None:
         if alone:
             _run_alone(args[0], args[1:])
         else:
-            from lit_imdb.cli import run  # two seconds, which the other commands do not need
+            with without_collection():
+                from lit_imdb.cli import run  # two seconds, which the others do not need
 
             run(args)
     except Interrupted as interrupted:

@@ -1,7 +1,10 @@
 """How this process keeps memory between training steps."""
 
 import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -18,3 +21,18 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc accepts
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Spares what is made here from the garbage collector, for good.
+
+    Importing torch and Lightning makes a million objects that stay. Looking through them again and
+    again costs 0.8 s of the start, and in training 0.1 s whenever a full collection comes up.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+# Two tests run at a time, each with one thread; torch reads it on import.
+os.environ["OMP_NUM_THREADS"] = "1"
 # datasets and huggingface_hub read these once, on import.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -143,10 +143,11 @@ class _Unrolled(torch.autograd.Function):
             d = _through_time(s, incoming if above is None else above, w_hh)
             flat = d.flatten(0, 1)  # (T B, H)
             later = d[1:].flatten(0, 1)
-            bias = 4 * flat.sum(0)  # (H,)
+            total = flat.sum(0)  # (H,)
             # sum of d_t (2 s_(t-1) - 1)^T, four times; h before the first token is 0
-            ones = -4 * later.sum(0)[:, None].expand_as(w_hh)
+            ones = -4 * (total - d[0].sum(0))[:, None].expand_as(w_hh)
             recurrent = ones + 8 * linear(later.t(), s[:-1].flatten(0, 1).t())
+            bias = 4 * total
             gradients = [4 * linear(flat.t(), x.t()), recurrent, bias, bias, *gradients]
             if layer == 0 and not ctx.needs_input_grad[0]:
                 return None, None, *gradients
