@@ -68,7 +68,8 @@ class Board:
 
 def write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():  # mkdir takes 3 ms even where there is nothing to make
+        path.parent.mkdir(parents=True)
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)
