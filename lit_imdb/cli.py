@@ -16,10 +16,7 @@ from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
 from lit_imdb.callbacks.prediction_writer import PredictionWriter
 from lit_imdb.callbacks.progress import ProgressBar
 from lit_imdb.callbacks.review.callback import Review
-from lit_imdb.checkpoints import (
-    DurableCheckpointIO,
-    run_of,
-)
+from lit_imdb.checkpoints import DurableCheckpointIO, run_of
 from lit_imdb.classifier import SentimentClassifier, encoder_of, network_of
 from lit_imdb.errors import UserError
 from lit_imdb.memory import keep_freed_memory
@@ -163,9 +160,11 @@ class CLI(SettingsCLI):
         if isinstance(self.trainer.logger, TensorBoardLogger):
             config = self.parser.dump(self.config, format="json")
             results.write_results(Path(self.trainer.logger.log_dir), figures, json.loads(config))
+            shown = {f"hp/{name}": figures[name] for name in ("val_acc", "test_acc", "val_loss")}
             self.trainer.logger.log_hyperparams(
                 {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},
-                {f"hp/{name}": figures[name] for name in ("val_acc", "test_acc", "val_loss")},
+                # without validation there are no figures of it
+                {name: value for name, value in shown.items() if value is not None},
                 step=self.trainer.global_step,
             )
             self.trainer.logger.finalize("success")

@@ -338,3 +338,13 @@ def test_importing_the_package_is_quick_and_its_names_are_there() -> None:
         assert getattr(lit_imdb, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         lit_imdb.Nothing  # noqa: B018
+
+
+def test_a_run_without_validation_is_tested_and_reported(
+    run: Callable[..., Output], corpus: Path
+) -> None:
+    done = run(*TINY, "--data.source", corpus, "--trainer.limit_val_batches", "0")
+    assert done.status == 0, done.err
+    results = results_of(Path("logs/imdb/version_0"))
+    assert results["val_acc"] is None
+    assert results["test_acc"] > 0.5
