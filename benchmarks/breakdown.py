@@ -68,7 +68,7 @@ def make_step(path: str) -> Steps:
         since = clocks.add("dropout masks drawn", since)
         optimizer.zero_grad()
         since = clocks.add("zero_grad", since)
-        embedded = net.embedding(ids.t()).transpose(0, 1)  # as in SentimentRNN.forward
+        embedded = net.look_up(ids)  # as in SentimentRNN.forward
         since = clocks.add("embedding", since)
         embedded.register_hook(arrived)
         loss = binary_cross_entropy_with_logits(net.logits_of(embedded, masks), labels)

@@ -64,9 +64,19 @@ class SentimentRNN(nn.Module):
         """
         if masks is None:
             masks = self.draw_masks(len(ids)) if self.training else (None, None)
-        # Looked up token by token, (T, B, E) in memory: the order in which the cells read.
-        embedded = self.embedding(ids.t()).transpose(0, 1)  # (B, T, E)
-        return self.logits_of(embedded, masks)
+        return self.logits_of(self.look_up(ids), masks)
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Embedded tokens (B, T, E) of token ids (B, T)."""
+        # Token by token, (T, B, E) in memory: the order in which the cells read.
+        ids = ids.t()
+        if recurrence.engine_for(self.engine, ids.device) is not recurrence.fused:
+            embedded: Tensor = self.embedding(ids)
+            return embedded.transpose(0, 1)
+        # The same rows. The way back of `gather` sorts the ids first: 360 us against 520 us.
+        table = self.embedding.weight  # (V, E)
+        rows = ids.reshape(-1, 1).long().expand(-1, table.shape[1])
+        return table.gather(0, rows).view(*ids.shape, -1).transpose(0, 1)
 
     def logits_of(self, embedded: Tensor, masks: Masks = (None, None)) -> Tensor:
         """Logits (B,) of embedded tokens (B, T, E)."""
@@ -80,8 +90,9 @@ class SentimentRNN(nn.Module):
         if self.dropout == 0:
             return None, None
         keep = 1 - self.dropout
-        weight = self.embedding.weight
-        return tuple(
-            weight.new_empty(reviews, cell.input_size).bernoulli_(keep, generator=generator) / keep
+        masks = [
+            self.embedding.weight.new_empty(reviews, cell.input_size)
             for cell in (self.cell0, self.cell1)
-        )
+        ]
+        # bernoulli_ would take twice as long
+        return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
