@@ -16,6 +16,7 @@ from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
 from lit_imdb.callbacks.prediction_writer import PredictionWriter
 from lit_imdb.callbacks.progress import ProgressBar
 from lit_imdb.callbacks.review.callback import Review
+from lit_imdb.callbacks.unused_hooks import skip_unused_hooks
 from lit_imdb.checkpoints import DurableCheckpointIO, run_of
 from lit_imdb.classifier import SentimentClassifier, encoder_of, network_of
 from lit_imdb.errors import UserError
@@ -108,6 +109,7 @@ class CLI(SettingsCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Fits, tests the best checkpoint, and reports."""
+        skip_unused_hooks(self.trainer, self.model)
         self.trainer.fit(weights_only=True, **kwargs)
         if self._get(self.config, "trainer").fast_dev_run:
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")

@@ -13,8 +13,14 @@ class ProgressBar(RichProgressBar):
     """
 
     def __init__(self) -> None:
-        # refreshing at each step would cost 3 % of a run
         super().__init__(refresh_rate=10, console_kwargs={"stderr": True})
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning keeps its books at every step, drawn or not: 2 % of a run
+        if trainer.is_last_batch or (batch_idx + 1) % self.refresh_rate == 0:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)

@@ -73,7 +73,8 @@ class BatchLoader:
         for index in range(self.position, len(self)):
             rows = order[index * self.batch_size : (index + 1) * self.batch_size]
             self.position = index + 1
-            yield self.part.ids[rows].int(), self.part.labels[rows].float()
+            ids = self.part.ids.index_select(0, rows).int()
+            yield ids, self.part.labels.index_select(0, rows).float()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "position": self.position}

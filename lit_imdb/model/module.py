@@ -18,6 +18,8 @@ from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 
+_MOST_UNSUMMED = 100  # steps
+
 
 class LitSentiment(LightningModule):
     """Trains, validates and tests the tutorial's network.
@@ -59,6 +61,7 @@ class LitSentiment(LightningModule):
         self._generator: torch.Generator | None = None
         # since the last line in the log: sum of losses, right answers, reviews
         self._window = torch.zeros(3)
+        self._unsummed: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, logits, labels of steps
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
@@ -93,13 +96,23 @@ class LitSentiment(LightningModule):
         # eps is Keras's 1e-7
         return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=True)
 
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        # as optimizer.zero_grad(), which asks torch's profiler and takes 0.1 ms more of a step
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._sum_up()
         self._check_finite()  # before anything is written over a good checkpoint
         checkpoint["training"] = {"seed": self.seed, "window": self._window.tolist()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seed = checkpoint["training"]["seed"]
         self._window = torch.tensor(checkpoint["training"]["window"])
+        self._unsummed.clear()
         for state in checkpoint["optimizer_states"]:
             for group in state["param_groups"]:
                 group["lr"] = self.lr  # the command line's
@@ -126,16 +139,27 @@ class LitSentiment(LightningModule):
 
     def _log_training(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Mean loss and accuracy since the last line in the log: every step would cost 0.4 ms."""
-        right = ((logits > 0) == (labels > 0)).sum()
-        reviews = torch.full_like(loss, len(labels))
-        self._window = self._window.to(self.device) + torch.stack([loss * reviews, right, reviews])
+        self._unsummed.append((loss, logits, labels))
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:
+            self._sum_up()
             self._check_finite()
             losses, right, reviews = self._window.unbind()
             self.log("train/loss", losses / reviews, prog_bar=True)
             self.log("train/acc", right / reviews, prog_bar=True)
             self._window = torch.zeros_like(self._window)
+        elif len(self._unsummed) == _MOST_UNSUMMED:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Adds the steps since the last time to the window: together, a step takes a tenth."""
+        window = self._window.to(self.device)
+        for loss, logits, labels in self._unsummed:
+            right = ((logits > 0) == (labels > 0)).sum()
+            reviews = torch.full_like(loss, len(labels))
+            window = window + torch.stack([loss * reviews, right, reviews])
+        self._window = window
+        self._unsummed.clear()
 
     def _check_finite(self) -> None:
         """Raises `UserError` where the loss or a weight has become NaN or infinite."""
