@@ -23,8 +23,6 @@ os.environ.pop("LIT_IMDB_DEBUG", None)
 ROOT = Path(__file__).parents[1]
 collect_ignore = ["fixtures"]  # what made the files there needs TensorFlow
 
-collect_ignore = ["fixtures"]  # the script there needs TensorFlow
-
 # A model and data of a size that trains in a blink.
 TINY = [
     *("--accelerator", "cpu", "--max_epochs", "2", "--trainer.enable_progress_bar", "false"),

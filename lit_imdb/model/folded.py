@@ -29,16 +29,14 @@ class _Folded:
         cell = net.cell0
         bias = cell.bias_ih + cell.bias_hh
         self._net = net
-        self._table = project(net.embedding.weight, cell.weight_ih, cell.weight_hh, bias)  # (V, H)
+        self._table = project(net.embedding.weight, cell.weight_ih, bias)  # (V, H)
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> Tensor:
         cell0, cell1 = self._net.cell0, self._net.cell1
         reviews, steps = ids.shape
         p = self._table.index_select(0, ids.t().reshape(-1))  # (T B, H)
-        s = walk(p.view(steps, reviews, -1), cell0.weight_hh)  # (T, B, H)
-        bias = cell1.bias_ih + cell1.bias_hh
-        p = project(2 * s.flatten(0, 1) - 1, cell1.weight_ih, cell1.weight_hh, bias)
-        s = walk(p.view(steps, reviews, -1), cell1.weight_hh)
-        logit: Tensor = self._net.head(2 * s[-1] - 1).squeeze(1)  # (B,)
+        h = walk(p.view(steps, reviews, -1), cell0.weight_hh)  # (T, B, H)
+        h = walk(project(h, cell1.weight_ih, cell1.bias_ih + cell1.bias_hh), cell1.weight_hh)
+        logit: Tensor = self._net.head(h[-1]).squeeze(1)  # (B,)
         return logit

@@ -83,53 +83,47 @@ def engine_for(name: str, device: torch.device) -> Engine:
     return ENGINES[name]
 
 
-def project(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
-    """P = 2 (W_ih x + b) - 2 W_hh 1 (N, H) of all inputs x (N, E) at once; see `_Unrolled`."""
-    return linear(x, 2 * w_ih, 2 * (bias - w_hh.sum(1)))
+def project(x: Tensor, w_ih: Tensor, bias: Tensor) -> Tensor:
+    """P = 2 (W_ih x + b) (..., H) of all inputs x (..., E) at once; see `_Unrolled`."""
+    return linear(x, 2 * w_ih, 2 * bias)
 
 
 def walk(p: Tensor, w_hh: Tensor) -> Tensor:
-    """Turns every P_t of p (T, B, H) into s_t, in place: h_t = 2 s_t - 1; see `_Unrolled`."""
-    recurrent = 4 * w_hh.t()  # (H, H)
-    before = torch.full_like(p[0], 0.5)  # h_0 = 0
+    """Turns every P_t of p (T, B, H) into h_t, in place; see `_Unrolled`."""
+    recurrent = 2 * w_hh.t()  # (H, H)
+    before = torch.zeros_like(p[0])  # h_0
+    minus_one = torch.full_like(before, -1)
     with torch.inference_mode():  # a call costs a tenth less where autograd does not look
         for now in p.unbind():  # (B, H)
-            before = now.addmm_(before, recurrent).sigmoid_()
+            now.addmm_(before, recurrent).sigmoid_()
+            before = torch.add(minus_one, now, alpha=2, out=now)
     return p
 
 
 class _Unrolled(torch.autograd.Function):
     """A stack of cells over all tokens, with backpropagation through time by hand.
 
-    tanh(x) = 2 s - 1 with s = sigmoid(2 x), and on a CPU torch's sigmoid takes a fifth of tanh's
-    time. So the loop carries s; the factors 2 and the shift by 1 go into the weights beforehand:
+    On a CPU torch's sigmoid takes a fifth of tanh's time. So with P_t = 2 (W_ih x_t + b_ih + b_hh)
 
-        s_t = sigmoid(P_t + s_(t-1) 4 W_hh^T),  P_t = 2 (W_ih x_t + b_ih + b_hh) - 2 W_hh 1
+        h_t = 2 sigmoid(P_t + 2 W_hh h_(t-1)) - 1 = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)
 
-    Backwards, with g_t the gradient of h_t and 1 - h_t^2 = 4 s_t (1 - s_t):
+    Backwards, with g_t the gradient of h_t and d_t that of what tanh is taken of:
 
-        d_t = g_t s_t (1 - s_t),  a quarter of the gradient before the tanh
-        g_(t-1) = what comes from the layer above + d_t 4 W_hh
+        d_t = g_t (1 - h_t^2),  g_(t-1) = what comes from the layer above + d_t W_hh
     """
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, masks: Masks, *weights: Tensor) -> Tensor:
-        steps, reviews, _ = inputs.shape
         ctx.masks = masks
         kept: list[Tensor] = []
+        h = inputs  # what the layer reads, (T, B, E) or (T, B, H)
         for layer, mask in enumerate(masks):
             w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
-            if layer == 0:
-                x = inputs if mask is None else inputs * mask  # (T, B, E)
-            elif mask is None:
-                x = 2 * kept[-1] - 1  # (T, B, H), the hidden states below
-            else:
-                x = torch.addcmul(-mask, kept[-1], 2 * mask)  # (2 s - 1) * mask in one pass
-            x = x.reshape(steps * reviews, -1)
-            s = walk(project(x, w_ih, w_hh, b_ih + b_hh).view(steps, reviews, -1), w_hh)
-            kept += [x, s]
+            x = h if mask is None else h * mask
+            h = walk(project(x.contiguous(), w_ih, b_ih + b_hh), w_hh)  # (T, B, H)
+            kept += [x, h]
         ctx.save_for_backward(*kept, *weights)
-        return 2 * s[-1] - 1
+        return h[-1].clone()
 
     @staticmethod
     @once_differentiable
@@ -139,53 +133,49 @@ class _Unrolled(torch.autograd.Function):
         gradients: list[Tensor | None] = []
         above: Tensor | None = None  # (T, B, H), what reaches each h_t from the layer above
         for layer in reversed(range(layers)):
-            x, s = kept[2 * layer : 2 * layer + 2]
+            x, h = kept[2 * layer : 2 * layer + 2]
             w_ih, w_hh = weights[4 * layer : 4 * layer + 2]
-            d = _through_time(s, incoming if above is None else above, w_hh)
-            first, later = 4 * d[0].t(), _turned(d[1:].flatten(0, 1), 4)  # (H, B), (H, (T-1) B)
-            ones = later.sum(1)  # (H,), the product with a column of ones
-            of_first, x_later = torch.mm(first, x[: len(d[0])]), x[len(d[0]) :]
-            w_ih_grad = of_first + linear(later, x_later.t())  # sum of d_t x_t^T
-            # sum of d_t h_(t-1)^T, h = 2 s - 1; h before the first token is 0
-            w_hh_grad = 2 * linear(later, s[:-1].flatten(0, 1).t()) - ones[:, None]
-            bias = first.sum(1) + ones
+            d = _through_time(h, incoming if above is None else above, w_hh)
+            first, later = d[0].t(), _turned(d[1:].flatten(0, 1))  # (H, B), (H, (T-1) B)
+            # sums of d_t x_t^T, of d_t h_(t-1)^T, where h_0 = 0, and of d_t
+            w_ih_grad = torch.addmm(linear(later, x[1:].flatten(0, 1).t()), first, x[0])
+            w_hh_grad = linear(later, h[:-1].flatten(0, 1).t())
+            bias = first.sum(1) + later.sum(1)
             gradients = [w_ih_grad, w_hh_grad, bias, bias, *gradients]
             if layer == 0 and not ctx.needs_input_grad[0]:
                 return None, None, *gradients
-            above = linear(d.flatten(0, 1), 4 * w_ih.t()).view(*d.shape[:2], -1)
+            above = linear(d, w_ih.t())
             if ctx.masks[layer] is not None:
                 above *= ctx.masks[layer]
         return above, None, *gradients
 
 
-def _through_time(s: Tensor, incoming: Tensor, w_hh: Tensor) -> Tensor:
+def _through_time(h: Tensor, incoming: Tensor, w_hh: Tensor) -> Tensor:
     """All d_t (T, B, H) of one layer.
 
     Args:
-        s: (T, B, H).
+        h: (T, B, H).
         incoming: The gradient of every h_t (T, B, H), overwritten, or of the last one alone (B, H).
         w_hh: (H, H).
     """
-    d = torch.empty_like(s)
-    recurrent = 4 * w_hh
+    d = torch.empty_like(h)
     each = incoming.unbind() if incoming.dim() == 3 else None
     gradient = incoming if each is None else each[-1]  # (B, H), of h_t
     with torch.inference_mode():
-        each_s, each_d = s.unbind(), d.unbind()
-        _sigmoid_backward(gradient, each_s[-1], grad_input=each_d[-1])
-        for t in range(len(each_s) - 2, -1, -1):
+        each_h, each_d = h.unbind(), d.unbind()
+        _tanh_backward(gradient, each_h[-1], grad_input=each_d[-1])
+        for t in range(len(each_h) - 2, -1, -1):
             if each is None:
-                gradient = torch.mm(each_d[t + 1], recurrent)
+                gradient = torch.mm(each_d[t + 1], w_hh)
             else:
-                gradient = each[t].addmm_(each_d[t + 1], recurrent)
-            _sigmoid_backward(gradient, each_s[t], grad_input=each_d[t])
+                gradient = each[t].addmm_(each_d[t + 1], w_hh)
+            _tanh_backward(gradient, each_h[t], grad_input=each_d[t])
     return d
 
 
-def _turned(rows: Tensor, factor: float) -> Tensor:
-    """`factor` rows^T (M, N) of rows (N, M): as a product, it takes half the time of a copy."""
-    unit = factor * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return linear(unit, rows)
+def _turned(rows: Tensor) -> Tensor:
+    """rows^T (M, N) of rows (N, M): as a product, it takes half the time of a copy."""
+    return linear(torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device), rows)
 
 
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # g s (1 - s) in one pass
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input  # g (1 - h^2) in one pass

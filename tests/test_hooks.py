@@ -1,0 +1,83 @@
+"""What spares a training step time changes nothing that is seen."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lit_imdb.callbacks.unused_hooks import skip_unused_hooks
+from lit_imdb.model import module
+from lit_imdb.model.module import LitSentiment
+
+
+class Counter(Callback):
+    """A user's callback, with one of the hooks."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.steps += 1
+
+
+class Model(LightningModule):
+    """A model with one hook of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.steps = 0
+
+    def on_after_backward(self) -> None:
+        self.steps += 1
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's
+def test_own_hooks_are_called_and_empty_ones_are_gone() -> None:
+    counter, model = Counter(), Model()
+    trainer = Trainer(
+        max_steps=3,
+        callbacks=[counter],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    skip_unused_hooks(trainer, model)
+    trainer.fit(model, torch.utils.data.DataLoader(torch.rand(8, 2)))
+    assert (counter.steps, model.steps) == (3, 3)
+    assert counter.on_train_batch_start is None
+    assert model.on_train_batch_end is None
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_training_figures_do_not_depend_on_when_they_are_summed(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_UNSUMMED", most)
+    logged: dict[str, float] = {}
+    lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2)
+    lit.trainer = SimpleNamespace(log_every_n_steps=10, global_step=0)  # type: ignore[assignment]
+    lit.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[assignment]
+    torch.manual_seed(1)
+    losses, right = [], 0
+    for step in range(10):
+        lit.trainer.global_step = step  # type: ignore[misc]
+        loss, logits, labels = torch.rand(()), torch.randn(4), torch.randint(2, (4,)).float()
+        losses.append(loss.item())
+        right += int(((logits > 0) == (labels > 0)).sum())
+        lit._log_training(loss, logits, labels)
+        assert len(lit._unsummed) < most
+    assert logged == {
+        "train/loss": pytest.approx(sum(losses) / 10),
+        "train/acc": pytest.approx(right / 40),
+    }
