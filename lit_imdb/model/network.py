@@ -94,5 +94,4 @@ class SentimentRNN(nn.Module):
             self.embedding.weight.new_empty(reviews, cell.input_size)
             for cell in (self.cell0, self.cell1)
         ]
-        # bernoulli_ would take twice as long
-        return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
+        return [mask.bernoulli_(keep, generator=generator).div_(keep) for mask in masks]
