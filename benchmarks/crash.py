@@ -34,10 +34,15 @@ ARGUMENTS = (
 )
 
 
-def crash(folder: Path, phase: str, rng: random.Random, arguments: tuple[str, ...]) -> str:
-    """Starts training in `folder`, kills it in `phase`, resumes it; says when it died."""
+def crash(
+    folder: Path, phase: str, rng: random.Random, seconds: float, arguments: tuple[str, ...]
+) -> str:
+    """Starts training in `folder`, kills it in `phase`, resumes it; says when it died.
+
+    At random it dies within as many seconds as the whole run takes.
+    """
     if phase == "random":
-        after = rng.uniform(0.5, 12)
+        after = rng.uniform(0.5, seconds)
         process = _start(folder, [str(ROOT / "train.py"), "fit", *arguments])
         died = f"after {after:.1f} s"
         try:
@@ -184,11 +189,12 @@ def run(runs: int, seed: int, arguments: tuple[str, ...] = ARGUMENTS) -> list[st
         started = time.perf_counter()
         if _start(whole, [str(ROOT / "train.py"), "fit", *arguments]).wait() != 0:
             raise RuntimeError(f"the uninterrupted run failed: {(whole / 'log.txt').read_text()}")
-        print(f"uninterrupted: {time.perf_counter() - started:.1f} s", flush=True)
+        seconds = time.perf_counter() - started
+        print(f"uninterrupted: {seconds:.1f} s", flush=True)
         for number in range(runs):
             phase = PHASES[number] if number < len(PHASES) else "random"
             folder = Path(temporary, f"run{number}")
-            died = crash(folder, phase, rng, arguments)
+            died = crash(folder, phase, rng, seconds, arguments)
             lines = differences(whole, folder)
             print(f"{number + 1}/{runs} died {died}: {lines or 'bit-identical'}", flush=True)
             findings += lines

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 
 from lit_imdb.callbacks.unused_hooks import skip_unused_hooks
 from lit_imdb.model import module
@@ -43,9 +44,11 @@ class Model(LightningModule):
 @pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's
 def test_own_hooks_are_called_and_empty_ones_are_gone() -> None:
     counter, model = Counter(), Model()
+    started: list[int] = []
+    of_functions = LambdaCallback(on_train_batch_start=lambda *a: started.append(a[-1]))
     trainer = Trainer(
         max_steps=3,
-        callbacks=[counter],
+        callbacks=[counter, of_functions],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -54,7 +57,7 @@ def test_own_hooks_are_called_and_empty_ones_are_gone() -> None:
     )
     skip_unused_hooks(trainer, model)
     trainer.fit(model, torch.utils.data.DataLoader(torch.rand(8, 2)))
-    assert (counter.steps, model.steps) == (3, 3)
+    assert (counter.steps, model.steps, started) == (3, 3, [0, 1, 2])
     assert counter.on_train_batch_start is None
     assert model.on_train_batch_end is None
 

@@ -22,5 +22,5 @@ def skip_unused_hooks(trainer: Trainer, model: LightningModule) -> None:
     parts += [(callback, Callback) for callback in trainer.callbacks]  # type: ignore[attr-defined]
     for part, base in parts:
         for hook in _HOOKS_OF_A_STEP:
-            if getattr(type(part), hook) is getattr(base, hook):
+            if getattr(getattr(part, hook), "__func__", None) is getattr(base, hook):
                 setattr(part, hook, None)

@@ -166,7 +166,8 @@ class LitSentiment(LightningModule):
         """Raises `UserError` where the loss or a weight has become NaN or infinite."""
         values = [self._window, *self.parameters()]
         # a sum keeps what is not finite, in a tenth of the time of a look at each element
-        if not all(math.isfinite(value.detach().sum()) for value in values):
+        sums = [value.detach().sum(dtype=torch.float32) for value in values]
+        if not all(math.isfinite(total) for total in sums):
             raise UserError(
                 f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
                 f"{self.lr:g}; the checkpoints written before are good"
