@@ -1,5 +1,6 @@
 """What spares a training step time changes nothing that is seen."""
 
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import LambdaCallback
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.callbacks.unused_hooks import skip_unused_hooks
 from lit_imdb.model import module
@@ -84,3 +86,23 @@ def test_training_figures_do_not_depend_on_when_they_are_summed(
         "train/loss": pytest.approx(sum(losses) / 10),
         "train/acc": pytest.approx(right / 40),
     }
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning", "ignore:.*no `val_dataloader`")
+def test_trainer_fit_takes_the_steps_of_a_plain_loop() -> None:
+    ids, labels = torch.randint(20, (12, 5)), torch.randint(2, (12,)).float()
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(ids, labels), 4)
+    by_trainer = LitSentiment(vocab_size=20, embedding_dim=3, hidden_dim=4, dropout=0, lr=0.1)
+    by_hand = deepcopy(by_trainer)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **quiet)
+    skip_unused_hooks(trainer, by_trainer)
+    trainer.fit(by_trainer, batches)
+    optimizer = by_hand.configure_optimizers()
+    for _ in range(2):
+        for some_ids, some_labels in batches:
+            optimizer.zero_grad()
+            loss = binary_cross_entropy_with_logits(by_hand(some_ids), some_labels)
+            loss.backward()
+            optimizer.step()
+    torch.testing.assert_close(by_trainer.state_dict(), by_hand.state_dict(), atol=0, rtol=0)

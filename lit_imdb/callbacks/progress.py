@@ -18,7 +18,7 @@ class ProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Lightning keeps its books at every step, drawn or not: 2 % of a run
+        # Lightning keeps its books at every step, drawn or not: 1 % of a run
         if trainer.is_last_batch or (batch_idx + 1) % self.refresh_rate == 0:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 

@@ -15,8 +15,8 @@ _HOOKS_OF_A_STEP = (
 def skip_unused_hooks(trainer: Trainer, model: LightningModule) -> None:
     """Takes the empty hooks of Lightning's base classes away from the model and the callbacks.
 
-    Lightning calls each of them in every step, 5 us a call: with six callbacks 0.3 ms. It passes
-    over what is not callable.
+    Lightning calls each of them in every step: with six callbacks 0.1 ms. It passes over what is
+    not callable.
     """
     parts: list[tuple[object, type]] = [(model, LightningModule)]
     parts += [(callback, Callback) for callback in trainer.callbacks]  # type: ignore[attr-defined]

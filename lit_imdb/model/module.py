@@ -19,7 +19,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 
-_MOST_UNSUMMED = 100  # steps
+_MOST_UNSUMMED = 100  # steps whose logits are kept, however far apart the lines in the log are
 
 
 class LitSentiment(LightningModule):
@@ -153,7 +153,7 @@ class LitSentiment(LightningModule):
             self._sum_up()
 
     def _sum_up(self) -> None:
-        """Adds the steps since the last time to the window: together, a step takes a tenth."""
+        """Adds the steps since the last time to the window: together, a step takes a sixth."""
         window = self._window.to(self.device)
         for loss, logits, labels in self._unsummed:
             right = ((logits > 0) == (labels > 0)).sum()
@@ -165,7 +165,7 @@ class LitSentiment(LightningModule):
     def _check_finite(self) -> None:
         """Raises `UserError` where the loss or a weight has become NaN or infinite."""
         values = [self._window, *self.parameters()]
-        # a sum keeps what is not finite, in a tenth of the time of a look at each element
+        # a sum keeps what is not finite, in a fifth of the time of a look at each element
         sums = [value.detach().sum(dtype=torch.float32) for value in values]
         if not all(math.isfinite(total) for total in sums):
             raise UserError(
