@@ -348,3 +348,15 @@ def test_a_run_without_validation_is_tested_and_reported(
     results = results_of(Path("logs/imdb/version_0"))
     assert results["val_acc"] is None
     assert results["test_acc"] > 0.5
+
+
+def test_the_progress_bar_ends_with_every_batch_counted(
+    run: Callable[..., Output], corpus: Path
+) -> None:
+    done = run(*TINY, "--trainer.enable_progress_bar", "true", "--data.source", corpus)
+    assert done.status == 0, done.err
+    results = results_of(Path("logs/imdb/version_0"))
+    batches = results["reviews"]["train"] // 16  # the size of TINY's batches
+    assert batches % 10  # the last batch is not one at which the bar is drawn anyway
+    assert f"{batches}/{batches}" in done.err
+    assert "Epoch 2/2" in done.err
