@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def crash(
         died = f"in {phase}, call {call}"
     resumed = _start(folder, [str(ROOT / "train.py"), "fit", "--ckpt_path", "last", *arguments])
     if resumed.wait() == 2:  # nothing was trained yet, and the message says: start
+        shutil.rmtree(folder / "logs", ignore_errors=True)  # paths in checkpoints have its name
         resumed = _start(folder, [str(ROOT / "train.py"), "fit", *arguments])
     if resumed.wait() != 0:
         raise RuntimeError(f"resuming failed with {resumed.returncode}: see {folder}/log.txt")
@@ -118,8 +120,8 @@ def _events(run: Path) -> dict[str, Any]:
 
 def _compare(one: Any, other: Any, where: str) -> list[str]:
     name = where.rsplit(".", 1)[-1]
-    if "second" in name:
-        return []
+    if "second" in name or name == "current_score":
+        return []  # wall times, and a note of ModelCheckpoint's that it does not bring back
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) else [where]
     if isinstance(one, dict) and isinstance(other, dict):

@@ -31,7 +31,7 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
             p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad
         ),
         "epochs": len(epochs),
-        "best_epoch": int(best["epoch"]) + 1 if best else None,
+        "best_epoch": best.get("epoch"),
         "val_acc": best.get("val/acc"),
         "val_loss": best.get("val/loss"),
         "seconds_per_epoch": sum(epochs) / len(epochs) if epochs else None,

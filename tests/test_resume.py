@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY, Output
+from torch import Tensor
 
 from benchmarks import crash
+from lit_imdb.data.loader import Batch
+from lit_imdb.model.module import LitSentiment
 
 LONG = [*TINY, "--max_epochs", "3", "--checkpoint_every_n_steps", "2"]
 
@@ -74,6 +77,39 @@ def test_a_half_written_temporary_checkpoint_is_never_read(tmp_path: Path, whole
     (folder / "logs/imdb/version_0/checkpoints/last.tmp").write_bytes(b"half a file")
     assert start(folder, "fit", "--ckpt_path", "last").wait() == 0
     assert crash.differences(whole, folder) == []
+
+
+@pytest.mark.parametrize(("method", "at"), [("training_step", 4), ("validation_step", 6)])
+def test_validations_within_an_epoch_survive_a_crash(
+    run: Callable[..., Output],
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    at: int,
+) -> None:
+    # after 3, 6 and 9 of 9 steps both a validation and a checkpoint are due
+    every = ("--trainer.val_check_interval", "3", "--checkpoint_every_n_steps", "3")
+    args = ("fit", *TINY, "--data.source", corpus, *every)
+    as_it_is = getattr(LitSentiment, method)
+
+    def deadly(self: LitSentiment, batch: Batch, batch_idx: int) -> Tensor:
+        if self.global_step == at:
+            raise RuntimeError("power")
+        return as_it_is(self, batch, batch_idx)
+
+    whole, cut_off = Path.cwd() / "whole", Path.cwd() / "cut_off"
+    for folder in (whole, cut_off):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        if folder is cut_off:
+            with monkeypatch.context() as patch:
+                patch.setattr(LitSentiment, method, deadly)
+                assert run(*args).status != 0
+            last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+            assert last["global_step"] == 3
+            args = (*args, "--ckpt_path", "last")
+        assert run(*args).status == 0
+    assert crash.differences(whole, cut_off) == []
 
 
 def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(

@@ -1,28 +1,27 @@
-"""Keeps what the final table and `results.json` say of each epoch."""
+"""Keeps what the final table and `results.json` say of each epoch and each validation."""
 
 import time
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-_KEPT = ("val/loss", "val/acc", "train/loss", "train/acc")
-
 
 class History(Callback):
-    """Figures and seconds of each epoch; they travel in the checkpoint, so that a resumed run's
-    table covers the whole run.
+    """Figures of the whole run; they travel in the checkpoint, so that a resumed run has them too.
 
     Attributes:
-        epochs_before: Whether a checkpoint's epochs belong to this run: not so where the file was
+        epochs_before: Whether a checkpoint's figures belong to this run: not so where the file was
             taken out of its run folder, with the best checkpoint left behind.
-        epochs: One dict per finished epoch: `epoch` (from 0), `val/acc`, `val/loss`, `train/acc`,
-            `train/loss` (at its last line in the log), `seconds`.
+        epochs: One dict per finished epoch: `seconds`, `train/acc`, `train/loss` (at its last line
+            in the log).
+        validations: One dict per validation: `epoch` (as `epochs_trained`), `val/acc`, `val/loss`.
         seconds: Wall time of fitting, over all sittings.
     """
 
     def __init__(self) -> None:
         self.epochs_before = True
         self.epochs: list[dict[str, float]] = []
+        self.validations: list[dict[str, float]] = []
         self.seconds = 0.0
         self._fit_start = self._epoch_start = time.perf_counter()
 
@@ -32,31 +31,43 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_start = time.perf_counter()
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            figures = _figures(trainer, "val/acc", "val/loss")
+            self.validations.append({"epoch": epochs_trained(trainer), **figures})
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.epochs.append(
-            {
-                "epoch": trainer.current_epoch,
-                "seconds": time.perf_counter() - self._epoch_start,
-                **{name: figures[name] for name in _KEPT if name in figures},
-            }
-        )
+        seconds = time.perf_counter() - self._epoch_start
+        self.epochs.append({"seconds": seconds, **_figures(trainer, "train/acc", "train/loss")})
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "seconds": time.perf_counter() - self._fit_start}
+        return {
+            "epochs": self.epochs,
+            "validations": self.validations,
+            "seconds": time.perf_counter() - self._fit_start,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.epochs_before:
             self.epochs, self.seconds = state_dict["epochs"], state_dict["seconds"]
+            self.validations = state_dict["validations"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = time.perf_counter() - self._fit_start
 
     @property
     def best(self) -> dict[str, float]:
-        """The epoch whose checkpoint is `best.ckpt`; empty where none was validated."""
-        return max(
-            (epoch for epoch in self.epochs if "val/acc" in epoch),
-            key=lambda epoch: epoch["val/acc"],
-            default={},
-        )
+        """The validation whose checkpoint is `best.ckpt`; empty where there was none."""
+        return max(self.validations, key=lambda figures: figures["val/acc"], default={})
+
+
+def epochs_trained(trainer: Trainer) -> float:
+    """Epochs that lie behind a validation: 2 at the end of the second, 1.5 in its middle."""
+    loop = trainer.fit_loop
+    share = (loop.batch_idx + 1) / loop.max_batches
+    return trainer.current_epoch + (1 if share == 1 else round(share, 2))
+
+
+def _figures(trainer: Trainer, *names: str) -> dict[str, float]:
+    found = trainer.callback_metrics
+    return {name: float(found[name]) for name in names if name in found}

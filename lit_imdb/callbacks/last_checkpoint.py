@@ -1,5 +1,6 @@
 """Keeps `last.ckpt` so fresh that a run cut off anywhere goes on from it, bit for bit."""
 
+import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,14 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch:
-            return  # the epoch's own figures come first
-        stopping = self._must_stop(trainer)
-        if stopping or trainer.global_step % self.every_n_steps == 0:
-            self._save(trainer)
-        if stopping:
-            self._raise()
+        # in a resumed run Lightning leaves out the validation of the step it starts behind, so a
+        # checkpoint waits for it; an epoch's last one waits for the epoch's own figures as well
+        if not (trainer.is_last_batch or _validates_after(trainer, batch_idx)):
+            self._save_in_time(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not (trainer.sanity_checking or trainer.is_last_batch):
+            self._save_in_time(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
@@ -48,6 +50,14 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stop_at_once()  # what follows, the test, changes nothing that is kept
+
+    def _save_in_time(self, trainer: Trainer) -> None:
+        """Saves where one is due or the program was told to stop, and then stops it."""
+        stopping = self._must_stop(trainer)
+        if stopping or trainer.global_step % self.every_n_steps == 0:
+            self._save(trainer)
+        if stopping:
+            self._raise()
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)  # type: ignore[arg-type]
@@ -61,3 +71,11 @@ class LastCheckpoint(Checkpoint):
 
     def _raise(self) -> None:
         raise Interrupted(self._stop.signum or signal.SIGTERM)
+
+
+def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether `val_check_interval` has a validation follow this batch of the epoch."""
+    every = trainer.val_check_batch or math.inf
+    if trainer.check_val_every_n_epoch is None:  # counted over all epochs
+        batch_idx = trainer.fit_loop.total_batch_idx
+    return (batch_idx + 1) % every == 0

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from lit_imdb import results
-from lit_imdb.callbacks.history import History
+from lit_imdb.callbacks.history import History, epochs_trained
 from lit_imdb.callbacks.review import drawings, report, trainability
 from lit_imdb.callbacks.review.board import Board, write
 from lit_imdb.callbacks.review.evaluation import Evaluation
@@ -36,6 +36,7 @@ class Review(Callback):
         self._logits: list[Tensor] = []  # (B,) each, of the evaluation that is going on
         self._since, self._reviews = time.perf_counter(), 0  # since the last line in the log
         self._epochs: list[dict[str, float]] = []
+        self._validations: list[dict[str, float]] = []
         self._figures: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -90,6 +91,7 @@ class Review(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # now, since the test of the best checkpoint takes the history back to its epoch
         self._epochs = list(self._history.epochs)
+        self._validations = list(self._history.validations)
         with self._guard("the figures of the report"):
             self._figures = results.fit_figures(trainer, self._history)
 
@@ -114,7 +116,7 @@ class Review(Callback):
         if not self._panels or trainer.sanity_checking:
             return
         with self._guard("the validation part"):
-            epoch = trainer.current_epoch + 1
+            epoch = epochs_trained(trainer)
             # the step of Lightning's own val/loss: a run resumed behind it must not redo it
             self._at(trainer, -1).held_out("val", epoch, self._evaluation(trainer, "val"))
             self._panels.validated(epoch)
@@ -127,7 +129,7 @@ class Review(Callback):
         if not self._panels:
             return
         with self._guard("the test part"):
-            epoch = int(self._figures.get("best_epoch") or trainer.current_epoch)
+            epoch = self._figures.get("best_epoch") or trainer.current_epoch
             self._at(trainer).held_out("test", epoch, self._evaluation(trainer, "test"))
         with self._guard("the word space"):
             self._panels.word_space()
@@ -137,7 +139,8 @@ class Review(Callback):
             return
         board = self._panels.board
         with self._guard("the curves of the report"):
-            board.picture("curves", drawings.draw_curves(self._epochs))
+            curves = drawings.draw_curves(self._epochs, self._validations)
+            board.picture("curves", curves)
         with self._guard("report.html"):
             tested = {f"test_{n}": float(trainer.callback_metrics[f"test/{n}"]) for n in _TESTED}
             rows = results.fit_rows(self._figures | tested)

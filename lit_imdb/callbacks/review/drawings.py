@@ -102,23 +102,25 @@ def draw_trainability(sheet: Sheet, heading: str, found: Trainability) -> bytes:
     return sheet.png()
 
 
-def draw_curves(epochs: Sequence[dict[str, float]]) -> bytes:
-    """Loss and accuracy of the whole run, from `History`'s epochs."""
+def draw_curves(
+    epochs: Sequence[dict[str, float]], validations: Sequence[dict[str, float]]
+) -> bytes:
+    """Loss and accuracy of the whole run, from `History`'s epochs and validations."""
     sheet = Sheet([("Loss", "epoch", "loss"), ("Accuracy", "epoch", "accuracy")], columns=2)
-    highest = max((e[n] for e in epochs for n in ("train/loss", "val/loss") if n in e), default=1)
-    last = len(epochs)
+    train = [{"epoch": number, **figures} for number, figures in enumerate(epochs, 1)]
+    parts = (("train", train, ORANGE, "s"), ("val", validations, BLUE, "o"))
+    losses = [row.get(f"{part}/loss", 0) for part, rows, *_ in parts for row in rows]
+    highest = max(losses, default=0) or 1
+    first, last = min([1, *(row["epoch"] for row in validations)]), len(epochs)
     ticks = range(1, last + 1, max(1, math.ceil(last / 8)))
     for axes, top in zip(sheet.axes, (1.1 * highest, 1), strict=True):
-        axes.set(xlim=(0.8, 1.1 * last + 0.2), xticks=ticks, ylim=(0, top))
+        axes.set(xlim=(0.8 * first, 1.1 * last + 0.2), xticks=ticks, ylim=(0, top))
         axes.locator_params(axis="y", nbins=5)
     sheet.begin("Training and validation; training has dropout, and its last window is shown")
     for axes, name in zip(sheet.axes, ("loss", "acc"), strict=True):
-        for part, colour, marker in (("train", ORANGE, "s"), ("val", BLUE, "o")):
-            points = [
-                (index + 1, epoch[f"{part}/{name}"])
-                for index, epoch in enumerate(epochs)
-                if f"{part}/{name}" in epoch
-            ]
+        for part, rows, colour, marker in parts:
+            key = f"{part}/{name}"
+            points = [(row["epoch"], row[key]) for row in rows if key in row]
             if points:
                 line(axes, *zip(*points, strict=True), color=colour, marker=marker, markersize=5)
                 axes.annotate(part, points[-1], (6, 2), textcoords="offset points",

@@ -36,16 +36,16 @@ class Panels:
 
     Attributes:
         tables: The last HTML table of each name.
-        sentences: What the network said of the written sentences, by epoch.
+        sentences: What the network said of the written sentences, by `epochs_trained`.
     """
 
     def __init__(self, board: Board, net: SentimentRNN, data: ImdbDataModule, guard: Guard) -> None:
         self.board, self.net, self.data, self.guard = board, net, data, guard
         self.tables: dict[str, str] = {}
         self.encoder = data.encoder
-        self.sentences: dict[int, list[float]] = {}
+        self.sentences: dict[float, list[float]] = {}
 
-    def held_out(self, name: str, epoch: int, evaluation: Evaluation) -> None:
+    def held_out(self, name: str, epoch: float, evaluation: Evaluation) -> None:
         """What the answers of one part say; `name` is val or test."""
         heading = f"{name}, epoch {epoch}: {len(evaluation.rows):,} reviews"
         with self.guard("curves"):
@@ -56,8 +56,8 @@ class Panels:
         with self.guard("the tables of reviews"):
             self._reviews(name, evaluation, self.data.parts[name])
 
-    def validated(self, epoch: int) -> None:
-        """What the weights of one epoch say."""
+    def validated(self, epoch: float) -> None:
+        """What the weights of one validation say."""
         with self.guard("the written sentences"):
             self._written_sentences(epoch)
         with self.guard("the neighbours of words"):
@@ -119,7 +119,7 @@ class Panels:
             wide = [*header, "words read, by influence", "end of the text"]
             self.tables[tag] = html_table(wide, coloured)
 
-    def _written_sentences(self, epoch: int) -> None:
+    def _written_sentences(self, epoch: float) -> None:
         ids = torch.from_numpy(self.encoder.encode([text for *_, text in SENTENCES])).int()
         with torch.no_grad():
             logits = self.net(ids.to(self._device), (None, None))
@@ -148,7 +148,7 @@ class Panels:
         self.board.text(tag, markdown_table(header, [[*r, markdown_cell(t)] for r, t in pairs]))
         self.tables[tag] = html_table(header, [[*r, html_cell(t)] for r, t in pairs])
 
-    def _trainability(self, epoch: int) -> None:
+    def _trainability(self, epoch: float) -> None:
         ids, labels = self._fixed_batch
         found = trainability.look(self.net, ids.to(self._device), labels.to(self._device))
         ratios = found.first_to_last()
