@@ -10,9 +10,9 @@ from lit_imdb.data.reviews import PARTS, Reviews
 SETTINGS = {"tokenizer": "words", "vocab_size": 60, "max_length": 8, "val_fraction": 0.1}
 
 
-def texts_of(source: Path, val_fraction: float = 0.1) -> dict[str, list[tuple[str, int]]]:
+def texts_of(source: Path, **form: str) -> dict[str, list[tuple[str, int]]]:
     """(text, label) of each part, as the program splits them."""
-    reviews = Reviews(str(source), val_fraction)
+    reviews = Reviews(str(source), 0.1, **form)
     texts = [text for batch, _ in reviews.batches() for text in batch]
     return {
         name: [(texts[row], int(reviews.labels[row])) for row in np.flatnonzero(reviews.parts == n)]

@@ -36,6 +36,17 @@ def test_each_setting_that_changes_the_ids_has_its_own_cache(
     assert folders(root) > before
 
 
+@pytest.mark.parametrize("change", [{"text_column": "title"}, {"encoding": "cp1252"}], ids=str)
+def test_another_column_or_encoding_of_the_same_file_is_prepared_anew(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    rows = [f'"{text} café","title {text}",{label}' for text, label in make_reviews(50)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,title,label", *rows]), encoding="utf-8")
+    first = prepared(tmp_path / "own.csv", tmp_path / "own")
+    second = prepared(tmp_path / "own.csv", tmp_path / "own", **change)
+    assert first.encoder.vocabulary != second.encoder.vocabulary
+
+
 def test_a_changed_file_is_prepared_again(corpus: Path, tmp_path: Path) -> None:
     first = prepared(corpus, tmp_path / "own")
     write_csv(corpus, make_reviews(60, seed=3))

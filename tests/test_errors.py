@@ -192,6 +192,15 @@ def test_files_that_are_not_what_their_name_says_are_named(fails: Fails) -> None
     assert "expected train|test/pos|neg" in fails("--data.source", "nothing", *TINY)
 
 
+def test_the_acl_layout_in_another_encoding_says_which_flag(fails: Fails, tmp_path: Path) -> None:
+    write_acl_imdb(tmp_path / "imdb", make_reviews(20))
+    (tmp_path / "imdb/train/pos/99_9.txt").write_bytes(b"caf\xe9")
+    line = fails("--data.source", "imdb", *TINY)
+    assert "99_9.txt" in line
+    assert "--data.encoding cp1252" in line
+    assert "unknown encoding: x" in fails("--data.source", "imdb", *TINY, "--data.encoding", "x")
+
+
 def test_one_class_in_the_acl_layout_is_named(fails: Fails, tmp_path: Path) -> None:
     write_acl_imdb(tmp_path / "imdb", [r for r in make_reviews(30) if r[1] == 1])
     assert "neg" in fails("--data.source", "imdb", *TINY)

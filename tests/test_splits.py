@@ -1,11 +1,12 @@
 """Which reviews train, validate and test."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WRITERS, make_reviews, write_acl_imdb, write_csv
+from conftest import TINY, WRITERS, Output, make_reviews, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
 from lit_imdb.data.reviews import PARTS
@@ -73,6 +74,38 @@ def test_movies_of_the_acl_layout_keep_their_numbers_order(tmp_path: Path) -> No
     reviews = make_reviews(30)
     parts = texts_of(write_acl_imdb(tmp_path / "imdb", reviews))
     assert parts["train"][:12] == reviews[:12]  # 2_1.txt before 10_1.txt
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("form", ["corpus", "corpus.csv", "corpus.tsv", "corpus.jsonl"])
+def test_reviews_in_another_encoding_are_the_same_reviews(
+    form: str, encoding: str, tmp_path: Path
+) -> None:
+    reviews = [(f"{text} café", label) for text, label in make_reviews(20)]
+    source = WRITERS.get(form, write_csv)(tmp_path / form, reviews)
+    for file in [source] if source.is_file() else source.rglob("*.txt"):
+        text = file.read_text(encoding="utf-8")
+        if form.endswith(".tsv"):
+            text = text.replace('",', '"\t').replace("text,", "text\t")
+        elif form.endswith(".jsonl"):
+            text = text.replace("\\u00e9", "é")
+        file.write_text(text, encoding=encoding)
+    parts = texts_of(source, encoding=encoding)
+    assert sorted([*parts["train"], *parts["val"], *parts["test"]]) == sorted(reviews)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_own_column_and_encoding_count_in_every_command(
+    command: str, run: Callable[..., Output], tmp_path: Path
+) -> None:
+    rows = [f'"{text} café",{label}' for text, label in make_reviews(50)]
+    (tmp_path / "latin.csv").write_text("\n".join(["Review,label", *rows]), encoding="cp1252")
+    own = ("--data.source", "latin.csv", "--data.text_column", "Review")
+    assert "--data.encoding cp1252" in run("fit", *TINY, *own).err
+    own = (*own, "--data.encoding", "cp1252")
+    assert run("fit", *TINY, *own).status == 0
+    if command != "fit":
+        assert run(command, "--accelerator", "cpu", *own).status == 0
 
 
 def test_empty_texts_are_skipped_and_counted(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ class ImdbDataModule(LightningDataModule):
         predict_output: Where the answers go: a .csv, .jsonl or .parquet file. JSON lines on
             standard output without it. A row keeps its columns and gains label, probability,
             unknown_words and reason; predicted_label if it has a label of its own, and so on.
-        text_column: The column of `predict_path` that holds the review.
-        encoding: Of the text files in `predict_path`, utf-8 or cp1252 for example.
+        text_column: The column that holds the review, in `predict_path` and in a `source` of your
+            own; the label's is always `label`.
+        encoding: Of the text files in `predict_path` and in a `source` of your own: utf-8, utf-16
+            or cp1252 for example.
 
     Raises:
         UserError: A value that makes no sense, or a source that cannot be read.
@@ -72,6 +74,8 @@ class ImdbDataModule(LightningDataModule):
         if predict_output is not None:
             check_output(predict_output)
         self.source = source
+        self.text_column = text_column
+        self.encoding = encoding
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
         self.vocabulary: list[str] | None = None  # a checkpoint's own comes in here before setup
@@ -166,7 +170,14 @@ class ImdbDataModule(LightningDataModule):
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
         settings = {name: self.hparams[name] for name in names}
-        return Preparation(self.cache_dir, source, **settings, vocabulary=self.vocabulary)
+        return Preparation(
+            self.cache_dir,
+            source,
+            **settings,
+            vocabulary=self.vocabulary,
+            text_column=self.text_column,
+            encoding=self.encoding,
+        )
 
 
 def _check(name: str, value: int, least: int, reason: str) -> None:

@@ -80,7 +80,9 @@ def _review_number(file: Path) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else -1, file.name)
 
 
-def file_reviews(paths: list[Path]) -> Iterator[tuple[str | None, int]]:
+def file_reviews(
+    paths: list[Path], text_column: str, encoding: str
+) -> Iterator[tuple[str | None, int]]:
     """Texts and labels of one file after the other.
 
     Raises:
@@ -88,29 +90,35 @@ def file_reviews(paths: list[Path]) -> Iterator[tuple[str | None, int]]:
     """
     for path in paths:
         if path.suffix == ".txt" and path.parent.name in ("neg", "pos"):
-            yield _read_text(path), _LABELS[path.parent.name]
+            yield _read_text(path, encoding), _LABELS[path.parent.name]
             continue
-        for number, row in enumerate(read_rows(path), 1):
-            for column in ("text", "label"):
+        for number, row in enumerate(read_rows(path, encoding), 1):
+            for column in (text_column, "label"):
                 if column not in row:
                     raise UserError(
                         f"{path}, row {number}: no column {column!r}, only {', '.join(row):.200}; "
-                        "expected text and label"
+                        f"expected {text_column} and label"
                     )
-            text = row["text"]
+            text = row[text_column]
             if isinstance(text, str) and len(text) > MAX_CHARACTERS:
                 raise UserError(f"{path}, row {number}: longer than {MAX_CHARACTERS:,} characters")
             if text is not None and not isinstance(text, str):
-                raise UserError(f"{path}, row {number}: text {_shown(text)} is not a string")
+                raise UserError(
+                    f"{path}, row {number}: {text_column} {_shown(text)} is not a string"
+                )
             yield text, _label(row["label"], path, number)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, encoding: str) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding=encoding) as file:
             text = file.read(MAX_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    except (LookupError, ValueError) as error:  # no such encoding, or the file has another
+        raise UserError(
+            f"cannot read {path}: {error}; name its encoding, for example --data.encoding cp1252"
+        ) from error
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"{path}: longer than {MAX_CHARACTERS:,} characters")
     return text

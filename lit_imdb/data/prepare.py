@@ -40,6 +40,8 @@ class Preparation:
         max_length: T.
         val_fraction: Share of the training part that validates.
         vocabulary: A checkpoint's own, used instead of one built here.
+        text_column: The column of a user's own tables that holds the review.
+        encoding: Of a user's own text files.
     """
 
     root: Path
@@ -49,6 +51,8 @@ class Preparation:
     max_length: int
     val_fraction: float
     vocabulary: list[str] | None = None
+    text_column: str = "text"
+    encoding: str = "utf-8"
 
     def is_done(self) -> bool:
         """Whether `open` would find everything in the cache."""
@@ -77,11 +81,12 @@ class Preparation:
 
     @cached_property
     def _reviews(self) -> Reviews:
-        return Reviews(self.source, self.val_fraction)
+        return Reviews(self.source, self.val_fraction, self.text_column, self.encoding)
 
     @cached_property
     def _split_key(self) -> list[object]:
-        return [_FORMAT, self.source, fingerprint_of(self.source), self.val_fraction]
+        fingerprint = fingerprint_of(self.source, self.text_column, self.encoding)
+        return [_FORMAT, self.source, fingerprint, self.val_fraction]
 
     @property
     def _vocabulary_folder(self) -> Path:

@@ -18,14 +18,18 @@ _BATCH = 1024
 class Reviews:
     """The usable reviews of a source, numbered in its order, each with its part."""
 
-    def __init__(self, source: str, val_fraction: float) -> None:
+    def __init__(
+        self, source: str, val_fraction: float, text_column: str = "text", encoding: str = "utf-8"
+    ) -> None:
         self.source = source
         self.val_fraction = val_fraction
+        self.text_column = text_column
+        self.encoding = encoding
         self.skipped = 0
 
     @cached_property
     def corpus(self) -> Corpus:
-        return open_corpus(self.source)
+        return open_corpus(self.source, self.text_column, self.encoding)
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -37,17 +37,23 @@ class Corpus:
     parts: dict[str, Callable[[], Iterator[Review]]]
 
 
-def fingerprint_of(source: str) -> Any:
+def fingerprint_of(source: str, text_column: str = "text", encoding: str = "utf-8") -> Any:
     """What identifies the reviews of a resolved source, found without reading them."""
     if source == "hub":
         return HUB_REPOSITORY
     if source == "package":
         return _stamp([_package_file()])
-    return _stamp(sorted(file for files in files_of(source).values() for file in files))
+    files = sorted(file for files in files_of(source).values() for file in files)
+    return [_stamp(files), text_column, encoding]
 
 
-def open_corpus(source: str) -> Corpus:
+def open_corpus(source: str, text_column: str = "text", encoding: str = "utf-8") -> Corpus:
     """The corpus of a resolved source: `hub`, `package` or a path.
+
+    Args:
+        source: Its name, or the path.
+        text_column: The column that holds the review, where the source is a path.
+        encoding: Of the text files, where the source is a path.
 
     Raises:
         UserError: The Hub is out of reach, the path is missing or holds no reviews.
@@ -58,8 +64,11 @@ def open_corpus(source: str) -> Corpus:
         parts = {"train": partial(_package_reviews, _package_file())}
     else:
         files = files_of(source)
-        parts = {part: partial(file_reviews, paths) for part, paths in files.items()}
-    return Corpus(source, fingerprint_of(source), parts)
+        parts = {
+            part: partial(file_reviews, paths, text_column, encoding)
+            for part, paths in files.items()
+        }
+    return Corpus(source, fingerprint_of(source, text_column, encoding), parts)
 
 
 def hub_is_cached() -> bool:
