@@ -157,6 +157,10 @@ CORPORA = {
     "one class": (["text,label", *(f"film {n},1" for n in range(50))], "neg"),
     "too few": (["text,label", "a,1", "b,0"], "too few"),
     "too many columns": (["text,label", "fine, but long,1"], "quote"),
+    "semicolons": (["text;label", "fine;1"], "separated by semicolons: save it with commas"),
+    "semicolons and commas": (["text;label", "fine, but long;1"], "separated by semicolons"),
+    "quoted semicolons": (['"text";"label"', '"fine";"1"'], "separated by semicolons"),
+    "tabs": (["text\tlabel", "fine\t1"], "separated by tabs: name it .tsv"),
     "all the same": (["text,label", *["a,1", "a,0"] * 50], "texts equal"),
 }
 

@@ -171,6 +171,9 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run) -> None
     ("name", "content", "message"),
     [
         ("in.csv", b"id,review\n1,good\n", "row 1: no column 'text', only id, review"),
+        ("in.csv", b"id;text\n1;good\n", "line 1: the columns are separated by semicolons"),
+        ("in.tsv", b"id;text\n1;good\n", "line 1: the columns are separated by semicolons"),
+        ("in.csv", b'"text; long" x,id\ngood,1\n', "line 1: broken CSV"),
         ("in.csv", b"text\ngood\ncaf\xe9\n", "line 3: not utf-8"),
         ("in.csv", b"", "in.csv"),
         ("in.csv", b"text\n", "expected at least one review"),

@@ -83,29 +83,37 @@ def _read_csv(
     file: BinaryIO, name: str, encoding: str, dialect: type[csv.Dialect] = csv.excel
 ) -> Iterator[Row]:
     csv.field_size_limit(MAX_CHARACTERS)
+    header = ""
     taken = 0  # characters of the row being read, which may go over many lines
 
     def lines() -> Iterator[str]:
-        nonlocal taken
+        nonlocal header, taken
         for number, line in enumerate(decoded_lines(file, name, encoding), 1):
             taken += len(line)
             if taken > MAX_CHARACTERS:
                 raise _too_long(name, number)
+            header = header or line
             yield line
 
     reader = csv.DictReader(lines(), dialect=dialect, strict=True)
     try:
-        _check_columns(list(reader.fieldnames or ()), name)
+        columns = list(reader.fieldnames or ())
+        if len(columns) == 1:
+            _check_separator(header, dialect, name)
+        _check_columns(columns, name)
         for row in reader:
             taken = 0
             if None in row or None in row.values():
                 raise UserError(
-                    f"{name}, line {reader.line_num}: expected {len(reader.fieldnames or [])} "
+                    f"{name}, line {reader.line_num}: expected {len(columns)} "
                     "columns as in the header line; quote texts that hold separators"
                 )
             yield row
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: broken CSV, {error}") from error
+        line = reader.reader.line_num  # DictReader's own is one behind
+        if line == 1:
+            _check_separator(header, dialect, name)
+        raise UserError(f"{name}, line {line}: broken CSV, {error}") from error
 
 
 def _read_tsv(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
@@ -127,6 +135,14 @@ def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
 
 def _too_long(name: str, line: int) -> UserError:
     return UserError(f"{name}, line {line}: a row longer than {MAX_CHARACTERS:,} characters")
+
+
+def _check_separator(header: str, dialect: type[csv.Dialect], name: str) -> None:
+    """Raises `UserError` for a header line with other separators than the file's ending says."""
+    others = {";": "semicolons: save it with commas, as .csv", "\t": "tabs: name it .tsv"}
+    for separator, advice in others.items():
+        if header.count(separator) > header.count(dialect.delimiter):
+            raise UserError(f"{name}, line 1: the columns are separated by {advice}")
 
 
 def _check_columns(columns: list[str], name: str) -> None:
