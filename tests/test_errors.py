@@ -151,8 +151,16 @@ CORPORA = {
     "no label column": (["text,stars", "fine,1"], "no column 'label'"),
     "empty file": ([], ""),
     "header alone": (["text,label"], ""),
-    "label outside": (["text,label", "fine,1", "bad,2"], "label '2' is outside 0/1"),
-    "label empty": (["text,label", "fine,"], "label '' is outside 0/1"),
+    "label outside": (["text,label", "fine,1", "bad,x"], "label 'x' is outside 0/1 (or neg/pos)\n"),
+    "stars": (
+        ["text,label", "fine,1", "bad,2"],
+        "row 2 below the header: label '2' is outside 0/1",
+    ),
+    "stars in halves": (
+        ["text,label", "fine,3.5"],
+        "map stars to 0 and 1, and leave the middle out",
+    ),
+    "label empty": (["text,label", "fine,"], "the label is empty"),
     "all empty": (["text,label", '"",1', '" ",0'], "all 2 texts are empty"),
     "one class": (["text,label", *(f"film {n},1" for n in range(50))], "neg"),
     "too few": (["text,label", "a,1", "b,0"], "too few"),
@@ -176,7 +184,7 @@ def test_a_corpus_that_cannot_be_used_is_explained(case: str, fails: Fails, tmp_
 
 def test_null_labels_and_texts_that_are_no_strings_are_named(fails: Fails) -> None:
     Path("odd.jsonl").write_text('{"text": "fine", "label": null}\n')
-    assert "label None is outside 0/1" in fails("--data.source", "odd.jsonl", *TINY)
+    assert "row 1: the label is empty" in fails("--data.source", "odd.jsonl", *TINY)
     Path("odd.jsonl").write_text('{"text": 5, "label": 1}\n')
     assert "text 5 is not a string" in fails("--data.source", "odd.jsonl", *TINY)
     Path("odd.jsonl").write_text('{"text": null, "label": 1}\n{"text": null, "label": 0}\n')

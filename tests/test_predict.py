@@ -170,7 +170,11 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run) -> None
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.csv", b"id,review\n1,good\n", "row 1: no column 'text', only id, review"),
+        (
+            "in.csv",
+            b"id,review\n1,good\n",
+            "row 1 below the header: no column 'text', only id, review",
+        ),
         ("in.csv", b"id;text\n1;good\n", "line 1: the columns are separated by semicolons"),
         ("in.tsv", b"id;text\n1;good\n", "line 1: the columns are separated by semicolons"),
         ("in.csv", b'"text; long" x,id\ngood,1\n', "line 1: broken CSV"),

@@ -76,6 +76,14 @@ def test_movies_of_the_acl_layout_keep_their_numbers_order(tmp_path: Path) -> No
     assert parts["train"][:12] == reviews[:12]  # 2_1.txt before 10_1.txt
 
 
+@pytest.mark.parametrize("names", [("negative", "positive"), ("NEG", " Positive "), ("0.0", "1")])
+def test_labels_have_several_names(names: tuple[str, str], tmp_path: Path) -> None:
+    reviews = make_reviews(20)
+    named = [(text, names[label]) for text, label in reviews]
+    as_names = texts_of(write_csv(tmp_path / "names.csv", named))  # type: ignore[arg-type]
+    assert as_names == texts_of(write_csv(tmp_path / "numbers.csv", reviews))
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("form", ["corpus", "corpus.csv", "corpus.tsv", "corpus.jsonl"])
 def test_reviews_in_another_encoding_are_the_same_reviews(

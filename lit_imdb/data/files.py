@@ -56,6 +56,12 @@ def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
     return READERS[ending]
 
 
+def place_of(name: str, row: int) -> str:
+    """Row `row` of file `name`, counted from 1, as a message says it: it is not the line."""
+    below = " below the header" if name.lower().endswith((".csv", ".tsv")) else ""
+    return f"{name}, row {row}{below}"
+
+
 def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     """Decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
     try:

@@ -1,15 +1,17 @@
 """Labelled reviews in a user's own files: the aclImdb folders, or tables with text and label."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_imdb.data.files import MAX_CHARACTERS, READERS, read_rows
+from lit_imdb.data.files import MAX_CHARACTERS, READERS, place_of, read_rows
 from lit_imdb.errors import UserError
 
 _TABLES = READERS.keys() - {".txt"}
-_LABELS = {"neg": 0, "pos": 1, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
+_FOLDERS = {"neg": 0, "pos": 1}
+_LABELS = {**_FOLDERS, "negative": 0, "positive": 1, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 
 def files_of(source: str) -> dict[str, list[Path]]:
@@ -29,7 +31,7 @@ def _below(path: Path, source: str) -> dict[str, list[Path]]:
         return {"train": [path]}
     if not path.is_dir():
         raise UserError(f"{source} is neither a file nor a folder")
-    if any((path / part / label).is_dir() for part in ("train", "test") for label in _LABELS):
+    if any((path / part / label).is_dir() for part in ("train", "test") for label in _FOLDERS):
         return _acl_imdb_files(path)
     tables = sorted(p for p in path.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
     parts = {
@@ -48,7 +50,7 @@ def _acl_imdb_files(path: Path) -> dict[str, list[Path]]:
     parts = {
         part: [
             file
-            for label in ("neg", "pos")
+            for label in _FOLDERS
             # 2_9.txt before 10_9.txt: the numbers follow the films, and films must stay together
             for file in sorted(_texts_in(path / part / label, path), key=_review_number)
         ]
@@ -86,27 +88,26 @@ def file_reviews(
     """Texts and labels of one file after the other.
 
     Raises:
-        UserError: A row without text or label, or with another label than 0/1 or neg/pos.
+        UserError: A row without text or label, or with another label than those in `_LABELS`.
     """
     for path in paths:
-        if path.suffix == ".txt" and path.parent.name in ("neg", "pos"):
-            yield _read_text(path, encoding), _LABELS[path.parent.name]
+        if path.suffix == ".txt" and path.parent.name in _FOLDERS:
+            yield _read_text(path, encoding), _FOLDERS[path.parent.name]
             continue
         for number, row in enumerate(read_rows(path, encoding), 1):
+            place = place_of(str(path), number)
             for column in (text_column, "label"):
                 if column not in row:
                     raise UserError(
-                        f"{path}, row {number}: no column {column!r}, only {', '.join(row):.200}; "
+                        f"{place}: no column {column!r}, only {', '.join(row):.200}; "
                         f"expected {text_column} and label"
                     )
             text = row[text_column]
             if isinstance(text, str) and len(text) > MAX_CHARACTERS:
-                raise UserError(f"{path}, row {number}: longer than {MAX_CHARACTERS:,} characters")
+                raise UserError(f"{place}: longer than {MAX_CHARACTERS:,} characters")
             if text is not None and not isinstance(text, str):
-                raise UserError(
-                    f"{path}, row {number}: {text_column} {_shown(text)} is not a string"
-                )
-            yield text, _label(row["label"], path, number)
+                raise UserError(f"{place}: {text_column} {_shown(text)} is not a string")
+            yield text, _label(row["label"], place)
 
 
 def _read_text(path: Path, encoding: str) -> str:
@@ -124,12 +125,16 @@ def _read_text(path: Path, encoding: str) -> str:
     return text
 
 
-def _label(value: Any, path: Path, number: int) -> int:
+def _label(value: Any, place: str) -> int:
     if isinstance(value, bool):
         value = int(value)
     name = "" if isinstance(value, dict | list) else str(value).strip().lower()
+    if value is None or value == "":
+        raise UserError(f"{place}: the label is empty, expected 0/1 (or neg/pos)")
     if name not in _LABELS:
-        raise UserError(f"{path}, row {number}: label {_shown(value)} is outside 0/1 (or neg/pos)")
+        is_number = re.fullmatch(r"-?\d+(\.\d+)?", name)
+        advice = ": map stars to 0 and 1, and leave the middle out" if is_number else ""
+        raise UserError(f"{place}: label {_shown(value)} is outside 0/1 (or neg/pos){advice}")
     return _LABELS[name]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lit_imdb.data.files import MAX_CHARACTERS, Row, decoded_lines, reader_of
+from lit_imdb.data.files import MAX_CHARACTERS, Row, decoded_lines, place_of, reader_of
 from lit_imdb.errors import UserError
 
 STANDARD_INPUT = "-"
@@ -63,13 +63,13 @@ class Input:
             text = row[self.column]
         except KeyError:
             raise UserError(
-                f"{self.name}, row {number}: no column {self.column!r}, only {', '.join(row)}; "
+                f"{place_of(self.name, number)}: no column {self.column!r}, only {', '.join(row)}; "
                 "name the one that holds the review with --data.text_column"
             ) from None
         if text is None:
             return ""
         if not isinstance(text, str):
-            raise UserError(f"{self.name}, row {number}: {self.column} {text!r} is not a text")
+            raise UserError(f"{place_of(self.name, number)}: {self.column} {text!r} is not a text")
         return text
 
     @property
