@@ -149,6 +149,12 @@ def test_a_config_file_with_an_unknown_key_is_named(fails: Fails) -> None:
 CORPORA = {
     "no text column": (["review,label", "fine,1"], "no column 'text'"),
     "no label column": (["text,stars", "fine,1"], "no column 'label'"),
+    "capitals": (["Text,Label", "fine,1"], "only 'Text', 'Label'; expected 'text' and 'label'"),
+    "a space": (["text, label", "fine,1"], "only 'text', ' label'"),
+    "what to do": (
+        ["review,label", "fine,1"],
+        "rename them, or name the text's with --data.text_c",
+    ),
     "empty file": ([], ""),
     "header alone": (["text,label"], ""),
     "label outside": (["text,label", "fine,1", "bad,x"], "label 'x' is outside 0/1 (or neg/pos)\n"),

@@ -173,7 +173,7 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run) -> None
         (
             "in.csv",
             b"id,review\n1,good\n",
-            "row 1 below the header: no column 'text', only id, review",
+            "row 1 below the header: no column 'text', only 'id', 'review'; name",
         ),
         ("in.csv", b"id;text\n1;good\n", "line 1: the columns are separated by semicolons"),
         ("in.tsv", b"id;text\n1;good\n", "line 1: the columns are separated by semicolons"),
@@ -184,6 +184,9 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run) -> None
         ("in.txt", b"", "expected at least one review"),
         ("in.jsonl", b'{"text": "good"}\n{"text": \n', "line 2: broken JSON"),
         ("in.jsonl", b'{"text": 5}\n', "row 1: text 5 is not a text"),
+        ("in.jsonl", b'[{"text": "good"}]', "expected one JSON object a line"),
+        ("in.jsonl", b'[\n{"text": "good"}\n]', "expected one object a line"),
+        ("in.json", b'[{"text": "good"}]', "a .jsonl file holds one JSON object a line"),
         ("in.doc", b"good", "unknown ending '.doc'"),
         ("in.parquet", b"good", "not a readable Parquet file"),
     ],

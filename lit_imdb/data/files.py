@@ -52,6 +52,8 @@ def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
     ending = Path(name).suffix.lower()
     if ending not in READERS:
         known = ", ".join(READERS)
+        if ending == ".json":
+            known += "; a .jsonl file holds one JSON object a line"
         raise UserError(f"{name}: unknown ending {ending or '(none)'!r}, expected one of {known}")
     return READERS[ending]
 
@@ -60,6 +62,11 @@ def place_of(name: str, row: int) -> str:
     """Row `row` of file `name`, counted from 1, as a message says it: it is not the line."""
     below = " below the header" if name.lower().endswith((".csv", ".tsv")) else ""
     return f"{name}, row {row}{below}"
+
+
+def names_in(row: Row) -> str:
+    """Its columns, quoted: a space in front of a name is easily missed."""
+    return f"{', '.join(map(repr, row)):.200}"
 
 
 def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
@@ -133,9 +140,11 @@ def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}, line {number}: broken JSON, {error}") from error
+            raise UserError(
+                f"{name}, line {number}: broken JSON, {error}; expected one object a line"
+            ) from error
         if not isinstance(row, dict):
-            raise UserError(f"{name}, line {number}: expected a JSON object, one a line")
+            raise UserError(f"{name}, line {number}: expected one JSON object a line")
         yield row
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_imdb.data.files import MAX_CHARACTERS, READERS, place_of, read_rows
+from lit_imdb.data.files import MAX_CHARACTERS, READERS, names_in, place_of, read_rows
 from lit_imdb.errors import UserError
 
 _TABLES = READERS.keys() - {".txt"}
@@ -99,8 +99,9 @@ def file_reviews(
             for column in (text_column, "label"):
                 if column not in row:
                     raise UserError(
-                        f"{place}: no column {column!r}, only {', '.join(row):.200}; "
-                        f"expected {text_column} and label"
+                        f"{place}: no column {column!r}, only {names_in(row)}; "
+                        f"expected {text_column!r} and 'label': rename them, or name the text's "
+                        "with --data.text_column NAME"
                     )
             text = row[text_column]
             if isinstance(text, str) and len(text) > MAX_CHARACTERS:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lit_imdb.data.files import MAX_CHARACTERS, Row, decoded_lines, place_of, reader_of
+from lit_imdb.data.files import MAX_CHARACTERS, Row, decoded_lines, names_in, place_of, reader_of
 from lit_imdb.errors import UserError
 
 STANDARD_INPUT = "-"
@@ -63,7 +63,7 @@ class Input:
             text = row[self.column]
         except KeyError:
             raise UserError(
-                f"{place_of(self.name, number)}: no column {self.column!r}, only {', '.join(row)}; "
+                f"{place_of(self.name, number)}: no column {self.column!r}, only {names_in(row)}; "
                 "name the one that holds the review with --data.text_column"
             ) from None
         if text is None:
