@@ -14,6 +14,9 @@ from conftest import ROOT, TINY, Output, Trained
 import lit_imdb
 from lit_imdb.checkpoints import read_checkpoint
 from lit_imdb.classifier import network_of
+from lit_imdb.data.text import TOKENIZERS, TextEncoder
+from lit_imdb.errors import UserError
+from lit_imdb.export.preprocessing import preprocessing_of
 
 TEXTS = [
     "A lovely film, great!",
@@ -104,6 +107,14 @@ def test_example_follows_basic_english_too(
     assert_same_answers(
         tmp_path / "out", tmp_path / "logs/imdb/version_0/checkpoints/best.ckpt", tmp_path
     )
+
+
+def test_tokenizer_without_rules_is_not_exported_with_those_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(TOKENIZERS, "letters", list)
+    with pytest.raises(UserError, match="no export rules for the tokenizer 'letters'"):
+        preprocessing_of(TextEncoder(["<pad>", "<unk>"], "letters"))
 
 
 def assert_same_answers(folder: Path, checkpoint: Path, cwd: Path) -> None:

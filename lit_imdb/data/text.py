@@ -54,6 +54,8 @@ def _plain(text: str) -> str:
     return text.lower().replace("<br />", " ").translate(_TO_SPACE)
 
 
+# One more also goes into the Literal in datamodule.py and `_rules` in export/preprocessing.py.
+# The cache knows each by its name: raise `_FORMAT` in prepare.py when the code of one changes.
 TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
     "words": words,
     "basic_english": basic_english,

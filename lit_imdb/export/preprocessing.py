@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from lit_imdb.data.text import FILTER, PAD_ID, UNK_ID, TextEncoder
+from lit_imdb.errors import UserError
 
 RULE = (
     "Lower-case the text; apply each [pattern, replacement] of `replace` in order, as regular "
@@ -29,6 +30,11 @@ def preprocessing_of(encoder: TextEncoder) -> dict[str, Any]:
 def _rules(tokenizer: str) -> list[list[str]]:
     if tokenizer == "words":
         return [["<br />", " "], [f"[{re.escape(FILTER)}]", " "]]
+    if tokenizer != "basic_english":
+        raise UserError(
+            f"no export rules for the tokenizer {tokenizer!r}: expected words or basic_english; "
+            "add its own to _rules in lit_imdb/export/preprocessing.py"
+        )
     # torchtext is pinned to its last release of this kind, so its private names stay
     from torchtext.data.utils import _patterns, _replacements
 
