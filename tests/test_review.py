@@ -336,6 +336,18 @@ def test_a_full_disk_under_the_review_does_not_end_the_run(
     assert (tmp_path / "logs/imdb/version_0/results.json").exists()
 
 
+def test_a_vocabulary_smaller_than_the_embedding_is_shown_whole(
+    run: Callable[..., Output], corpus: Path, tmp_path: Path
+) -> None:
+    done = run(*TINY, "--data.source", corpus, "--data.vocab_size", "5000")
+    assert done.status == 0, done
+    assert "the review goes on without" not in done.err
+    projector = tmp_path / "logs/imdb/version_0/projector"
+    vectors = (projector / "words.tsv").read_text().splitlines()
+    metadata = (projector / "words_metadata.tsv").read_text().splitlines()
+    assert len(vectors) == len(metadata) - 1 < 5000
+
+
 def test_every_hook_is_guarded(
     run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,8 +167,8 @@ class Panels:
 
     @property
     def _vectors(self) -> Tensor:
-        """The embedding (V, E)."""
-        return self.net.embedding.weight.detach().cpu()
+        """The vectors of the vocabulary's words; the embedding may have rows to spare."""
+        return self.net.embedding.weight[: len(self.encoder.vocabulary)].detach().cpu()
 
     @cached_property
     def _fixed_batch(self) -> tuple[Tensor, Tensor]:
