@@ -82,7 +82,8 @@ class SentimentClassifier:
         with torch.enable_grad():
             embedded = self.net.embedding(ids).detach().requires_grad_()  # (1, T, E)
             # not the device's own engine: cuDNN has no gradient for a network in evaluation
-            hidden = fused((self.net.cell0, self.net.cell1), embedded, (None, None))  # (1, H)
+            cells = self.net.cells
+            hidden = fused(cells, embedded, [None] * len(cells))  # (1, H)
             (gradient,) = torch.autograd.grad(self.net.head(hidden).sum(), embedded)
         influence = (gradient * embedded).sum(2)[0, -len(tokens) :]  # (tokens,)
         return list(zip(tokens, influence.tolist(), strict=True))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, TINY, Output, Trained
+from networks import ThreeCells
 
 import lit_imdb
 from lit_imdb.checkpoints import read_checkpoint
@@ -17,6 +18,8 @@ from lit_imdb.classifier import network_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.export.preprocessing import preprocessing_of
+from lit_imdb.export.onnx_model import write_onnx
+from lit_imdb.export.torch_model import write_torch
 
 TEXTS = [
     "A lovely film, great!",
@@ -83,6 +86,21 @@ def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
         logits = model(ids)
         assert logits.shape == (shape[0],)
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_a_third_cell_is_exported_too(format: str, tmp_path: Path) -> None:
+    net = ThreeCells(20, 6, 5).eval()
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+        write_onnx(net, tmp_path / "model.onnx")
+    else:
+        write_torch(net, tmp_path / "model.pt2")
+    model = model_of(tmp_path)
+    for shape in SHAPES:
+        ids = torch.randint(0, 20, shape)
+        with torch.no_grad():
+            torch.testing.assert_close(model(ids), net(ids), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import ThreeCells
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from lit_imdb.callbacks.review import trainability
+from lit_imdb.classifier import SentimentClassifier
+from lit_imdb.data.text import TextEncoder
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import ENGINES, hidden_states
@@ -30,7 +34,7 @@ def network_of(keras: dict[str, Tensor], engine: str) -> SentimentRNN:
     net = SentimentRNN(vocab, embedding, len(keras["cell0_bias"]), engine=engine)
     with torch.no_grad():
         net.embedding.weight.copy_(keras["embedding"])
-        for layer, cell in enumerate((net.cell0, net.cell1)):
+        for layer, cell in enumerate(net.cells):
             cell.weight_ih.copy_(keras[f"cell{layer}_kernel"].t())
             cell.weight_hh.copy_(keras[f"cell{layer}_recurrent_kernel"].t())
             cell.bias_ih.copy_(keras[f"cell{layer}_bias"])
@@ -72,6 +76,41 @@ def test_every_engine_has_the_gradients_of_the_plain_loop(
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dropout", [0, 0.5])
+def test_a_third_cell_counts_everywhere(dropout: float) -> None:
+    torch.manual_seed(0)
+    net = ThreeCells(20, 6, 5, dropout)
+    ids = torch.randint(20, (4, 7))
+    masks = net.draw_masks(4)
+    assert len(masks) == 3
+    below = net.embedding(ids)
+    for cell, mask in zip((net.cell0, net.cell1, net.cell2), masks, strict=True):
+        outputs, before = [], torch.zeros(4, 5)
+        for word in below.unbind(1):
+            before = cell(word if mask is None else word * mask, before)
+            outputs.append(before)
+        below = torch.stack(outputs, 1)
+    expected = net.head(before).squeeze(1)
+    for net.engine in ENGINES:
+        torch.testing.assert_close(net(ids, masks), expected)
+        net.eval()
+        torch.testing.assert_close(fold(net)(ids), net(ids))
+        net.train()
+    found = trainability.look(net, ids, torch.ones(4))
+    assert found.gradients.shape == found.saturated.shape == (3, 7)
+    assert len(trainability.spectral_norms(net)) == 3
+
+
+def test_the_third_cell_counts_in_the_influence_of_words() -> None:
+    net = ThreeCells(3, 6, 5)
+    classifier = SentimentClassifier(net, TextEncoder(["<pad>", "<unk>", "film"], max_length=1))
+    embedded = net.embedding(torch.tensor([[2]])).detach().requires_grad_()
+    net.engine = "reference"
+    (slope,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
+    ((_, influence),) = classifier.explain("film")
+    assert influence == pytest.approx((slope * embedded).sum().item(), rel=1e-5)
+
+
 def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
     net = SentimentRNN(engine="reference").eval()
     seen: dict[str, list[list[torch.Size]]] = {}
@@ -104,9 +143,7 @@ def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
 
 def test_hidden_states_start_from_zero_for_any_number_of_reviews() -> None:
     net = SentimentRNN(20, 4, 3)
-    states = hidden_states(
-        (net.cell0, net.cell1), net.embedding(torch.ones(5, 2).long()), [None] * 2
-    )
+    states = hidden_states(net.cells, net.embedding(torch.ones(5, 2).long()), [None] * 2)
     first = torch.tanh(net.embedding.weight[1] @ net.cell0.weight_ih.t())
     torch.testing.assert_close(states[0][0], first.expand(5, 3))
     assert [len(layer) for layer in states] == [2, 2]
@@ -140,7 +177,7 @@ def test_initial_values_are_those_of_keras() -> None:
     limit = (6 / (100 + 64)) ** 0.5
     assert net.cell0.weight_ih.abs().max() <= limit
     assert net.cell0.weight_ih.std().item() == pytest.approx(limit / 3**0.5, rel=0.05)
-    for cell in (net.cell0, net.cell1):
+    for cell in net.cells:
         torch.testing.assert_close(
             cell.weight_hh @ cell.weight_hh.t(), torch.eye(64), atol=1e-5, rtol=0
         )

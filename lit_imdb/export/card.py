@@ -45,6 +45,7 @@ def model_card(path: Path, checkpoint: dict[str, Any], format: str) -> str:
     """
     data = checkpoint["datamodule_hyper_parameters"]
     model = checkpoint["hyper_parameters"]
+    cells = sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"])
     results = _results_of(path)
     source = str(results.get("source", data["source"]))
     name = Path(source).name  # not the whole path: it may tell of the machine
@@ -55,7 +56,7 @@ Tells from the last {data["max_length"]} words of an English film review whether
 
 - Made by lit-imdb {__version__} from the checkpoint `{path.name}`, commit \
 `{results.get("git_commit") or "unknown"}`, seed {results.get("seed", "unknown")}
-- Network: embedding ({model["vocab_size"]} x {model["embedding_dim"]}), two tanh RNN cells of \
+- Network: embedding ({model["vocab_size"]} x {model["embedding_dim"]}), {cells} tanh RNN cells of \
 {model["hidden_dim"]} units, one logit
 - {_FILES[format]}
 - `vocabulary.txt` (a token a line, the line is its id), `preprocessing.json` (how a text becomes \

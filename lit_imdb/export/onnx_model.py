@@ -33,15 +33,21 @@ def write_onnx(net: SentimentRNN, path: Path) -> None:
         raise UserError(
             'the package onnx is missing: pip install -c constraints.txt -e ".[onnx]"'
         ) from error
-    hidden = net.head.in_features
     nodes = [
         make_node("Transpose", ["ids"], ["ids_by_token"], perm=[1, 0]),  # (T, B)
         make_node("Gather", ["embedding", "ids_by_token"], ["words"]),  # (T, B, E)
-        # An RNN's states have an axis for its directions, (T, 1, B, H), and so has its last one.
-        make_node("RNN", ["words", "W0", "R0", "B0"], ["states"], hidden_size=hidden),
-        make_node("Squeeze", ["states", "axis_1"], ["below"]),  # (T, B, H)
-        make_node("RNN", ["below", "W1", "R1", "B1"], ["", "last"], hidden_size=hidden),
-        make_node("Squeeze", ["last", "axis_0"], ["hidden"]),  # (B, H)
+    ]
+    # An RNN's states have an axis for its directions, (T, 1, B, H), and so has its last one.
+    below = "words"
+    for layer, cell in enumerate(net.cells):
+        if layer > 0:
+            below = f"below{layer}"
+            nodes.append(make_node("Squeeze", [f"states{layer - 1}", "axis_1"], [below]))
+        weights = [f"{name}{layer}" for name in "WRB"]
+        states = [f"states{layer}", f"last{layer}"]  # (T, 1, B, H), (1, B, H)
+        nodes.append(make_node("RNN", [below, *weights], states, hidden_size=cell.hidden_size))
+    nodes += [
+        make_node("Squeeze", [states[1], "axis_0"], ["hidden"]),  # (B, H)
         make_node("Gemm", ["hidden", "head_weight", "head_bias"], ["column"], transB=1),  # (B, 1)
         make_node("Squeeze", ["column", "axis_1"], ["logits"]),  # (B,)
     ]
@@ -72,7 +78,7 @@ def _weights(net: SentimentRNN) -> dict[str, np.ndarray]:
         "axis_0": np.array([0]),
         "axis_1": np.array([1]),
     }
-    for layer, cell in enumerate((net.cell0, net.cell1)):
+    for layer, cell in enumerate(net.cells):
         w_ih, w_hh, b_ih, b_hh = (
             tensor.detach().numpy()
             for tensor in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)

@@ -21,21 +21,24 @@ class _AnyLength(nn.Module):
         self.net = net
 
     def forward(self, ids: Tensor) -> Tensor:
-        net = self.net
+        net, cells = self.net, self.net.cells
         words = net.embedding(ids.t())  # (T, B, E)
 
         def more(t: Tensor, *hidden: Tensor) -> Tensor:
             return torch.lt(t, words.shape[0])
 
-        def step(t: Tensor, h0: Tensor, h1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            word = words.index_select(0, t.unsqueeze(0)).squeeze(0)  # (B, E)
-            h0 = net.cell0(word, h0)  # (B, H)
-            return t + 1, h0, net.cell1(h0, h1)
+        def step(t: Tensor, *hidden: Tensor) -> tuple[Tensor, ...]:
+            below = words.index_select(0, t.unsqueeze(0)).squeeze(0)  # (B, E)
+            after = [t + 1]
+            for cell, before in zip(cells, hidden, strict=True):
+                below = cell(below, before)  # (B, H)
+                after.append(below)
+            return tuple(after)
 
-        first = words.new_zeros(words.shape[1], net.cell0.hidden_size)  # (B, H)
+        first = [words.new_zeros(words.shape[1], cell.hidden_size) for cell in cells]  # (B, H)
         start = torch.zeros((), dtype=torch.int64, device=ids.device)
         loop: Any = torch.while_loop
-        _, _, hidden = loop(more, step, (start, first, first.clone()))  # (B, H)
+        hidden = loop(more, step, (start, *first))[-1]  # (B, H)
         logits: Tensor = net.head(hidden).squeeze(1)  # (B,)
         return logits
 

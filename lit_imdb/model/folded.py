@@ -26,17 +26,18 @@ def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
 class _Folded:
     @torch.no_grad()
     def __init__(self, net: SentimentRNN) -> None:
-        cell = net.cell0
+        cell = net.cells[0]
         bias = cell.bias_ih + cell.bias_hh
         self._net = net
         self._table = project(net.embedding.weight, cell.weight_ih, bias)  # (V, H)
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> Tensor:
-        cell0, cell1 = self._net.cell0, self._net.cell1
+        first, *later = self._net.cells
         reviews, steps = ids.shape
         p = self._table.index_select(0, ids.t().reshape(-1))  # (T B, H)
-        h = walk(p.view(steps, reviews, -1), cell0.weight_hh)  # (T, B, H)
-        h = walk(project(h, cell1.weight_ih, cell1.bias_ih + cell1.bias_hh), cell1.weight_hh)
+        h = walk(p.view(steps, reviews, -1), first.weight_hh)  # (T, B, H)
+        for cell in later:
+            h = walk(project(h, cell.weight_ih, cell.bias_ih + cell.bias_hh), cell.weight_hh)
         logit: Tensor = self._net.head(h[-1]).squeeze(1)  # (B,)
         return logit

@@ -40,10 +40,15 @@ class SentimentRNN(nn.Module):
         self.head = nn.Linear(hidden_dim, 1)
         self.reset_parameters()
 
+    @property
+    def cells(self) -> tuple[nn.RNNCell, ...]:
+        """The stack, in the order in which the cells read; all other code goes by this."""
+        return self.cell0, self.cell1
+
     def reset_parameters(self) -> None:
         """Keras's initial values, so that the first epochs go as in the tutorial."""
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        for cell in (self.cell0, self.cell1):
+        for cell in self.cells:
             nn.init.xavier_uniform_(cell.weight_ih)
             nn.init.orthogonal_(cell.weight_hh)
             nn.init.zeros_(cell.bias_ih)
@@ -62,8 +67,8 @@ class SentimentRNN(nn.Module):
             masks: What multiplies each cell's input, (B, E) and (B, H). None draws dropout masks in
                 training and leaves the inputs alone in evaluation.
         """
-        if masks is None:
-            masks = self.draw_masks(len(ids)) if self.training else (None, None)
+        if masks is None and self.training:
+            masks = self.draw_masks(len(ids))
         return self.logits_of(self.look_up(ids), masks)
 
     def look_up(self, ids: Tensor) -> Tensor:
@@ -78,20 +83,19 @@ class SentimentRNN(nn.Module):
         rows = ids.reshape(-1, 1).long().expand(-1, table.shape[1])
         return table.gather(0, rows).view(*ids.shape, -1).transpose(0, 1)
 
-    def logits_of(self, embedded: Tensor, masks: Masks = (None, None)) -> Tensor:
-        """Logits (B,) of embedded tokens (B, T, E)."""
+    def logits_of(self, embedded: Tensor, masks: Masks | None = None) -> Tensor:
+        """Logits (B,) of embedded tokens (B, T, E); None leaves every cell's input alone."""
+        cells = self.cells
         engine = recurrence.engine_for(self.engine, embedded.device)
-        hidden = engine((self.cell0, self.cell1), embedded, masks)  # (B, H)
+        hidden = engine(cells, embedded, masks or [None] * len(cells))  # (B, H)
         logit: Tensor = self.head(hidden).squeeze(1)  # (B,)
         return logit
 
     def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:
         """One dropout mask per review and cell, (B, E) and (B, H), shared by all T tokens."""
         if self.dropout == 0:
-            return None, None
+            return [None] * len(self.cells)
         keep = 1 - self.dropout
-        masks = [
-            self.embedding.weight.new_empty(reviews, cell.input_size)
-            for cell in (self.cell0, self.cell1)
-        ]
+        weight = self.embedding.weight
+        masks = [weight.new_empty(reviews, cell.input_size) for cell in self.cells]
         return [mask.bernoulli_(keep, generator=generator).div_(keep) for mask in masks]

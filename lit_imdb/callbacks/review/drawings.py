@@ -15,6 +15,7 @@ from lit_imdb.callbacks.review.figures import BLUE, GREEN, GREY, ORANGE, Sheet, 
 from lit_imdb.callbacks.review.trainability import SATURATED, Trainability
 
 LABELS = ("negative", "positive")
+_OF_CELL = ((BLUE, "-"), (GREEN, "--"), (ORANGE, ":"))
 _NORMS = (-8, 2)  # powers of ten that the gradient's axis shows; others lie on its edge
 
 
@@ -95,10 +96,10 @@ def draw_trainability(sheet: Sheet, heading: str, found: Trainability) -> bytes:
     powers = found.gradients.clamp(min=10.0 ** _NORMS[0]).log10().clamp(max=_NORMS[1])
     for axes, rows, top in zip(sheet.axes, (powers, found.saturated), (_NORMS[1], 1), strict=True):
         step = 0.06 * (axes.get_ylim()[1] - axes.get_ylim()[0])
-        names = (("first cell", BLUE, "-"), ("second cell", GREEN, "--"))
-        for cell, (row, (name, colour, style)) in enumerate(zip(rows, names, strict=True)):
+        for cell, row in enumerate(rows):
+            colour, style = _OF_CELL[cell % len(_OF_CELL)]
             line(axes, range(1, tokens + 1), row, color=colour, linestyle=style)
-            axes.text(2, top - (cell + 1) * step, name, color=colour, fontsize=10)
+            axes.text(2, top - (cell + 1) * step, f"cell{cell}", color=colour, fontsize=10)
     return sheet.png()
 
 

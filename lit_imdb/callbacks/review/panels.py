@@ -65,9 +65,12 @@ class Panels:
         with self.guard("the trainability figure"):
             self._trainability(epoch)
         with self.guard("the histograms of weights"):
-            for name in ("cell0.weight_hh", "cell1.weight_hh", "head.weight"):
-                weight = self.net.get_parameter(name).detach()
-                self.board.writer.add_histogram(f"weights/{name}", weight, self.board.step)
+            cells = enumerate(self.net.cells)
+            weights = {f"cell{layer}.weight_hh": cell.weight_hh for layer, cell in cells}
+            weights["head.weight"] = self.net.head.weight
+            for name, weight in weights.items():
+                values = weight.detach()
+                self.board.writer.add_histogram(f"weights/{name}", values, self.board.step)
 
     def word_space(self) -> None:
         """The projector's files and a flat picture of the same words."""
@@ -122,7 +125,7 @@ class Panels:
     def _written_sentences(self, epoch: float) -> None:
         ids = torch.from_numpy(self.encoder.encode([text for *_, text in SENTENCES])).int()
         with torch.no_grad():
-            logits = self.net(ids.to(self._device), (None, None))
+            logits = self.net.logits_of(self.net.look_up(ids.to(self._device)))
         self.sentences[epoch] = torch.sigmoid(logits.float()).tolist()
         shown = sorted(self.sentences)[-8:]
         header = ["label", *(f"ep {number}" for number in shown), "text"]

@@ -1,6 +1,6 @@
 """Whether the error reaches the first words: gradients through time, and saturated units.
 
-Shapes: B reviews, T tokens, H hidden units.
+Shapes: B reviews, T tokens, H hidden units, L cells.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SATURATED = 0.95  # |h| above it: the slope of tanh, 1 - h^2, is below 0.1
 
 @dataclass(frozen=True)
 class Trainability:
-    """Both (2, T), a row for each cell.
+    """Both (L, T), a row for each cell.
 
     Attributes:
         gradients: Mean norm of the gradient of a review's loss with respect to h_t.
@@ -53,19 +53,18 @@ def look(net: SentimentRNN, ids: Tensor, labels: Tensor) -> Trainability:
     """Sends a batch through the plain loop, without dropout, and the error back."""
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone())  # (B, T, E)
-        states = hidden_states((net.cell0, net.cell1), embedded, (None, None))
+        states = hidden_states(net.cells, embedded, [None] * len(net.cells))
         logits = net.head(states[-1][-1]).squeeze(1)  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels.clone(), reduction="sum")
         every = [state for cell in states for state in cell]
-        gradients = torch.autograd.grad(loss, every)  # 2 T of (B, H)
+        gradients = torch.autograd.grad(loss, every)  # L T of (B, H)
     shape = (len(states), -1)
-    norms = torch.stack(gradients).norm(dim=2).mean(1).view(shape)  # (2, T)
+    norms = torch.stack(gradients).norm(dim=2).mean(1).view(shape)  # (L, T)
     flat = (torch.stack(every).detach().abs() > SATURATED).float().mean((1, 2)).view(shape)
     return Trainability(norms.cpu(), flat.cpu())
 
 
 def spectral_norms(net: SentimentRNN) -> list[float]:
-    """Of both recurrent matrices: how much one step can stretch a hidden state."""
+    """Of each recurrent matrix: how much one step can stretch a hidden state."""
     with torch.no_grad():
-        cells = (net.cell0, net.cell1)
-        return [float(torch.linalg.matrix_norm(c.weight_hh.float(), 2)) for c in cells]
+        return [float(torch.linalg.matrix_norm(c.weight_hh.float(), 2)) for c in net.cells]
