@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, Output, Trained
 from networks import ThreeCells
+from torch import nn
 
 import lit_imdb
 from lit_imdb.checkpoints import read_checkpoint
@@ -20,6 +21,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.export.preprocessing import preprocessing_of
 from lit_imdb.export.onnx_model import write_onnx
 from lit_imdb.export.torch_model import write_torch
+from lit_imdb.model.network import SentimentRNN
 
 TEXTS = [
     "A lovely film, great!",
@@ -205,6 +207,24 @@ def test_failed_export_leaves_nothing_behind(
     best = trained.run / "checkpoints/best.ckpt"
     done = run("export", "--ckpt_path", best, "--format", "torch", "--output", "out")
     assert done.status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("cell", [nn.GRUCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")], ids=str)
+def test_other_cells_are_not_exported(
+    cell: nn.Module,
+    format: str,
+    fails: Callable[..., str],
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    net = SentimentRNN(60, 6, 5)
+    net.add_module("cell1", cell)
+    monkeypatch.setattr("lit_imdb.export.command.network_of", lambda checkpoint: net)
+    best = trained.run / "checkpoints/best.ckpt"
+    assert f"cannot export {cell}" in fails("export", "--ckpt_path", best, "--format", format)
     assert list(tmp_path.iterdir()) == []
 
 

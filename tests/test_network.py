@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lit_imdb.callbacks.review import trainability
 from lit_imdb.classifier import SentimentClassifier
 from lit_imdb.data.text import TextEncoder
+from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import ENGINES, hidden_states
@@ -109,6 +110,27 @@ def test_the_third_cell_counts_in_the_influence_of_words() -> None:
     (slope,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
     ((_, influence),) = classifier.explain("film")
     assert influence == pytest.approx((slope * embedded).sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", [nn.GRUCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")], ids=str)
+def test_other_cells_go_through_the_plain_loop(cell: nn.Module) -> None:
+    net = SentimentRNN(3, 6, 5, engine="reference").eval()
+    net.add_module("cell1", cell)
+    ids = torch.tensor([[1, 2], [2, 2]])
+    embedded = net.embedding(ids[1:]).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
+    expected = net(ids)
+    net.engine = "auto"
+    torch.testing.assert_close(net(ids), expected)
+    torch.testing.assert_close(fold(net)(ids), expected)
+    classifier = SentimentClassifier(net, TextEncoder(["<pad>", "<unk>", "film"], max_length=2))
+    influence = torch.tensor([value for _, value in classifier.explain("film film")])
+    torch.testing.assert_close(influence, (slope * embedded).sum(2)[0].detach())
+    for net.engine in ("fused", "cudnn"):
+        with pytest.raises(UserError, match=r"use --model\.engine reference"):
+            net(ids)
+        with pytest.raises(UserError, match=r"use --model\.engine reference"):
+            fold(net)
 
 
 def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:

@@ -16,6 +16,7 @@ from lit_imdb.export.onnx_model import write_onnx
 from lit_imdb.export.preprocessing import preprocessing_of
 from lit_imdb.export.torch_model import write_torch
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import other_than_tanh
 
 
 def export(
@@ -31,7 +32,8 @@ def export(
         output: The new folder; imdb-sentiment-FORMAT unless said otherwise.
 
     Raises:
-        UserError: No such checkpoint, the folder is there already, or a package is missing.
+        UserError: No such checkpoint, the folder is there already, a package is missing, or the
+            network has other cells than tanh `nn.RNNCell`s.
     """
     folder = Path(output or f"imdb-sentiment-{format}")
     if folder.exists() or folder.is_symlink():
@@ -39,6 +41,12 @@ def export(
     path = find_checkpoint(ckpt_path)
     checkpoint = read_checkpoint(path)
     net, encoder = network_of(checkpoint).eval(), encoder_of(checkpoint)
+    other = other_than_tanh(net.cells)
+    if other is not None:
+        raise UserError(
+            f"cannot export {other}: expected tanh nn.RNNCells; "
+            "use the network from Python, with lit_imdb.load(CHECKPOINT)"
+        )
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))

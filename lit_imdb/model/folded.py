@@ -18,7 +18,7 @@ def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
     On a CPU the embedding and the first projection become one table: what the first cell adds for a
     word is then a row to look up, and a third of the arithmetic is gone.
     """
-    if engine_for(net.engine, net.head.weight.device) is not fused:
+    if engine_for(net.engine, net.head.weight.device, net.cells) is not fused:
         return net.forward
     return _Folded(net).forward
 

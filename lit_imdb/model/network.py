@@ -86,7 +86,7 @@ class SentimentRNN(nn.Module):
     def logits_of(self, embedded: Tensor, masks: Masks | None = None) -> Tensor:
         """Logits (B,) of embedded tokens (B, T, E); None leaves every cell's input alone."""
         cells = self.cells
-        engine = recurrence.engine_for(self.engine, embedded.device)
+        engine = recurrence.engine_for(self.engine, embedded.device, cells)
         hidden = engine(cells, embedded, masks or [None] * len(cells))  # (B, H)
         logit: Tensor = self.head(hidden).squeeze(1)  # (B,)
         return logit

@@ -3,7 +3,8 @@
     h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh),  h_0 = 0
 
 Every engine computes the same from the same `nn.RNNCell` parameters. `reference` is the one to read
-first; `fused` does the same work in fewer, larger operations; `cudnn` leaves it to NVIDIA.
+first, and the one that unrolls other cells too; `fused` does the same work in fewer, larger
+operations; `cudnn` leaves it to NVIDIA.
 
 Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lit_imdb.errors import UserError
 from lit_imdb.model.linear import linear
 
 Cells = Sequence[nn.RNNCell]
@@ -76,11 +78,30 @@ def cudnn(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
 
 
-def engine_for(name: str, device: torch.device) -> Engine:
-    """The engine called `name`; `auto` takes the fastest for the device."""
+def engine_for(name: str, device: torch.device, cells: Cells = ()) -> Engine:
+    """The engine called `name`; `auto` takes the fastest for the device and the cells.
+
+    Raises:
+        UserError: `name` is an engine for tanh cells, and there are others.
+    """
+    other = other_than_tanh(cells)
     if name == "auto":
         name = {"cpu": "fused", "cuda": "cudnn"}.get(device.type, "reference")
+        return ENGINES[name] if other is None else reference
+    if other is not None and name != "reference":
+        raise UserError(
+            f"--model.engine {name}: expected tanh nn.RNNCells, not {other}; "
+            "for these cells use --model.engine reference"
+        )
     return ENGINES[name]
+
+
+def other_than_tanh(cells: Cells) -> nn.Module | None:
+    """The first cell that does not compute the formula above, such as a GRU."""
+    for cell in cells:
+        if type(cell) is not nn.RNNCell or cell.nonlinearity != "tanh":
+            return cell
+    return None
 
 
 def project(x: Tensor, w_ih: Tensor, bias: Tensor) -> Tensor:
