@@ -174,6 +174,14 @@ WRONG: dict[str, Change] = {
         "optimizer_states", 0, "state", 0, "exp_avg", torch.zeros(1)
     ),
     "optimizer state without a part": drop("optimizer_states", 0, "state", 0, "exp_avg"),
+    "optimizer state that is a number": set_in("optimizer_states", 0, "state", 0, "exp_avg", 1.0),
+    "optimizer state is a scalar": set_in(
+        "optimizer_states", 0, "state", 0, "exp_avg_sq", torch.tensor(0.0)
+    ),
+    "optimizer state of another kind too short": set_in(
+        "optimizer_states", 0, "state", 0, "max_exp_avg_sq", torch.zeros(1)
+    ),
+    "optimizer state of text": set_in("optimizer_states", 0, "state", 0, "mode", "abc"),
     "optimizer weights in another order": set_in(
         *("optimizer_states", 0, "param_groups", 0, "params"), [1, 0, *range(2, 11)]
     ),
@@ -210,6 +218,37 @@ def test_no_classifier_is_made_of_wrong_values(
 ) -> None:
     with pytest.raises(UserError):
         lit_imdb.load(changed(WRONG[wrong]))
+
+
+@pytest.fixture
+def sgd(run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of a run with another optimizer, which still is the program's."""
+    monkeypatch.setattr(
+        "lit_imdb.model.module.LitSentiment.configure_optimizers",
+        lambda self: torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9),
+    )
+    done = run(*TINY, "--data.source", corpus, "--review", "false")
+    assert done.status == 0, done
+    return Path("logs/imdb/version_0/checkpoints/last.ckpt")
+
+
+def test_the_checkpoint_of_another_optimizer_can_be_used_and_resumed(
+    sgd: Path, run: Callable[..., Output]
+) -> None:
+    (state,) = read_checkpoint(sgd)["optimizer_states"]
+    assert state["state"][0].keys() == {"momentum_buffer"}
+    assert run("test", "--ckpt_path", sgd).status == 0
+    done = run("fit", "--ckpt_path", sgd, "--max_epochs", "3", "--review", "false")
+    assert done.status == 0, done
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (60, 9)])
+def test_a_short_state_of_another_optimizer_is_refused(sgd: Path, shape: tuple[int, ...]) -> None:
+    content = torch.load(sgd, weights_only=True)
+    content["optimizer_states"][0]["state"][0]["momentum_buffer"] = torch.zeros(shape)
+    torch.save(content, "sent.ckpt")
+    with pytest.raises(UserError, match="momentum_buffer of weight 0 is not"):
+        read_checkpoint(Path("sent.ckpt"))
 
 
 def test_a_checkpoint_cannot_have_files_deleted(
