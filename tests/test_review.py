@@ -348,6 +348,12 @@ def test_a_vocabulary_smaller_than_the_embedding_is_shown_whole(
     assert len(vectors) == len(metadata) - 1 < 5000
 
 
+def test_sixteen_bits_leave_no_panel_out(run: Callable[..., Output], corpus: Path) -> None:
+    done = run(*TINY, "--data.source", corpus, "--trainer.precision", "bf16-true")
+    assert done.status == 0, done
+    assert "the review goes on without" not in done.err
+
+
 def test_every_hook_is_guarded(
     run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

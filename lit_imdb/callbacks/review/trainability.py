@@ -59,7 +59,7 @@ def look(net: SentimentRNN, ids: Tensor, labels: Tensor) -> Trainability:
         every = [state for cell in states for state in cell]
         gradients = torch.autograd.grad(loss, every)  # L T of (B, H)
     shape = (len(states), -1)
-    norms = torch.stack(gradients).norm(dim=2).mean(1).view(shape)  # (L, T)
+    norms = torch.stack(gradients).float().norm(dim=2).mean(1).view(shape)  # (L, T)
     flat = (torch.stack(every).detach().abs() > SATURATED).float().mean((1, 2)).view(shape)
     return Trainability(norms.cpu(), flat.cpu())
 
