@@ -1,6 +1,7 @@
 """The exported folder, used as a stranger would use it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from lit_imdb.classifier import network_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.export.preprocessing import preprocessing_of
+from lit_imdb.export.card import model_card
 from lit_imdb.export.onnx_model import write_onnx
 from lit_imdb.export.torch_model import write_torch
 from lit_imdb.model.network import SentimentRNN
@@ -165,6 +167,20 @@ def test_card_has_the_figures_of_the_run(export: Callable[[str], Path], trained:
     assert f"train {results['reviews']['train']}" in card
     assert "`corpus.csv`" in card
     assert str(trained.folder) not in card, "the card goes to strangers"
+
+
+def test_card_claims_nothing_of_own_reviews_but_their_file(
+    export: Callable[[str], Path], trained: Trained
+) -> None:
+    card = (export("onnx") / "MODEL_CARD.md").read_text()
+    assert not re.search("IMDB|[Ff]ilm|English", card)
+    assert "It learned from the reviews in `corpus.csv`, labelled neg and pos:" in card
+    checkpoint = read_checkpoint(trained.run / "checkpoints/best.ckpt")
+    for source in ("hub", "package", "auto"):
+        checkpoint["datamodule_hyper_parameters"]["source"] = source
+        card = model_card(Path("elsewhere/best.ckpt"), checkpoint, "torch")
+        assert card.startswith("# IMDB sentiment")
+        assert "It learned from English film reviews with a clear verdict" in card
 
 
 def test_card_says_what_it_does_not_know(

