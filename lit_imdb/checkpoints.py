@@ -111,14 +111,32 @@ def check_sizes(path: Path, checkpoint: dict[str, Any], model: Mapping[str, Any]
             )
 
 
+def _move(state: dict[str, Any], folder: Path) -> None:
+    """Has ModelCheckpoint's state, which names a best file, mean the one in `folder`."""
+    best = folder / Path(state.get("best_model_path") or "").name
+    if not best.is_file():
+        return
+    for name in ("best_model_path", "kth_best_model_path"):
+        state[name] = str(best)
+    scores = state["best_k_models"].values()
+    state |= {"dirpath": str(folder), "best_k_models": dict.fromkeys([str(best)], *scores)}
+
+
 class DurableCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, even when the power fails or the disk is full."""
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """What `read_checkpoint` gives, whatever was asked for: nothing else is ever loaded."""
-        return read_checkpoint(Path(path))
+        """What `read_checkpoint` gives, whatever was asked for: nothing else is ever loaded.
+
+        Where it lies in a run folder, so do the files that it names, wherever they were before.
+        """
+        checkpoint = read_checkpoint(Path(path))
+        if run_of(str(path)):
+            for state in checkpoint.get("callbacks", {}).values():
+                _move(state, Path(path).parent)
+        return checkpoint
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None

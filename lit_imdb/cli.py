@@ -1,7 +1,7 @@
 """The command line: what Lightning's commands do here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ class CLI(SettingsCLI):
     """Runs in `logs/imdb/version_N`: their trainer, their commands and what they report."""
 
     def __init__(self, args: list[str]) -> None:
-        self.history = History()
+        self.best = ModelCheckpoint(
+            filename="best", monitor="val/acc", mode="max", enable_version_counter=False
+        )
+        self.history = History(self.best)
         super().__init__(args)
 
     def before_instantiate_classes(self) -> None:
@@ -65,12 +68,8 @@ class CLI(SettingsCLI):
             if logger in (None, True):
                 logger = self._run_logger()
             if config.enable_checkpointing is not False and not config.fast_dev_run:
-                callbacks += [
-                    ModelCheckpoint(
-                        filename="best", monitor="val/acc", mode="max", enable_version_counter=False
-                    ),
-                    LastCheckpoint(self.config.fit.checkpoint_every_n_steps),
-                ]
+                last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
+                callbacks += [self.best, last]
             callbacks.append(self.history)
             if self.config.fit.review:
                 callbacks.append(Review(self.history))
@@ -91,7 +90,6 @@ class CLI(SettingsCLI):
         """A new run folder, or the one that a resumed checkpoint lies in."""
         run = run_of(self.config.fit.ckpt_path)
         if run is None or self.checkpoint is None:
-            self.history.epochs_before = False
             logs = self.logs
             return TensorBoardLogger(logs.parent, name=logs.name, default_hp_metric=False)
         return TensorBoardLogger(
@@ -115,20 +113,20 @@ class CLI(SettingsCLI):
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
             return
         figures = results.fit_figures(self.trainer, self.history)  # before test loads the best
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        tested = self.trainer.test(
-            self.model, self.datamodule, best or None, verbose=False, weights_only=True
-        )[0]
-        figures |= {"test_acc": tested["test/acc"], "test_loss": tested["test/loss"]}
+        best = self.best.best_model_path or None
+        tested: dict[str, Any] = dict(  # empty where --trainer.limit_test_batches is 0
+            *self.trainer.test(self.model, self.datamodule, best, verbose=False, weights_only=True)
+        )
+        figures |= {"test_acc": tested.get("test/acc"), "test_loss": tested.get("test/loss")}
         figures["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
             self._report_fit(figures)
 
     def validate(self, **kwargs: Any) -> None:
-        self._report("val", self.trainer.validate(verbose=False, weights_only=True, **kwargs)[0])
+        self._report("val", self.trainer.validate(verbose=False, weights_only=True, **kwargs))
 
     def test(self, **kwargs: Any) -> None:
-        self._report("test", self.trainer.test(verbose=False, weights_only=True, **kwargs)[0])
+        self._report("test", self.trainer.test(verbose=False, weights_only=True, **kwargs))
 
     def predict(self, **kwargs: Any) -> None:
         """Judges the reviews of --text, of --data.predict_path, or else the test part's."""
@@ -146,9 +144,12 @@ class CLI(SettingsCLI):
         check_one_process(self.datamodule.reviews, self.trainer.world_size)
         self.trainer.predict(return_predictions=False, weights_only=True, **kwargs)
 
-    def _report(self, part: str, figures: Mapping[str, float]) -> None:
+    def _report(self, part: str, found: Sequence[Mapping[str, float]]) -> None:
         if not self.trainer.is_global_zero:
             return
+        if not found:
+            raise UserError(f"no batch was evaluated: leave out --trainer.limit_{part}_batches 0")
+        (figures,) = found
         rows = {
             "source": self.datamodule.source,
             f"{part} reviews": f"{len(self.datamodule.parts[part]):,}",

@@ -13,9 +13,10 @@ class Interrupted(BaseException):
     Not an `Exception`, so that nothing on its way takes it for a fault.
     """
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, checkpoint: str = "last") -> None:
         super().__init__(signum)
         self.signum = signum
+        self.checkpoint = checkpoint  # what --ckpt_path takes to go on
         self.name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
 

@@ -1,10 +1,11 @@
 """The entry: finds the command that is asked for, and makes a mistake one line."""
 
 import os
+import shlex
 import sys
 from importlib import import_module
 
-from lit_imdb.arguments import ALONE
+from lit_imdb.arguments import ALONE, full_arguments
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
 from lit_imdb.memory import without_collection
@@ -24,8 +25,8 @@ def main(args: list[str] | None = None) -> None:
 
             run(args)
     except Interrupted as interrupted:
-        again = "`python train.py fit --ckpt_path last` goes on with training that had begun"
-        hint = "" if alone else f"; {again}"
+        again = f"; `{_again(args, interrupted.checkpoint)}` goes on with training that had begun"
+        hint = again if not alone and full_arguments(args)[0] == "fit" else ""
         print(f"stopped by {interrupted.name}{hint}", file=sys.stderr)
         raise SystemExit(128 + interrupted.signum) from None
     except UserError as error:
@@ -35,6 +36,16 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(128 + 13) from None
     except Exception as error:
         _stop(error, 1)
+
+
+def _again(args: list[str], checkpoint: str) -> str:
+    """The command that goes on, with the flags of the one that was stopped."""
+    kept = ["fit", *args[args[:1] == ["fit"] :]]
+    for index, argument in enumerate(kept):
+        if argument.partition("=")[0] == "--ckpt_path":
+            del kept[index : index + 1 + ("=" not in argument)]
+            break
+    return shlex.join(["python", "train.py", *kept, "--ckpt_path", checkpoint])
 
 
 def _run_alone(command: str, args: list[str]) -> None:

@@ -26,3 +26,5 @@ def keep_messages_short() -> None:
         warnings.filterwarnings("ignore", f".*{text}")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for asked_for in ("profilers", "callbacks.early_stopping"):
+        logging.getLogger(f"pytorch_lightning.{asked_for}").setLevel(logging.INFO)

@@ -20,7 +20,7 @@ _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
     """The figures of a finished fit; those of the test of its best checkpoint come on top."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    best = history.best
+    validation = history.tested
     epochs = [epoch["seconds"] for epoch in history.epochs]
     return {
         "source": data.source,
@@ -31,9 +31,9 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
             p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad
         ),
         "epochs": len(epochs),
-        "best_epoch": best.get("epoch"),
-        "val_acc": best.get("val/acc"),
-        "val_loss": best.get("val/loss"),
+        "best_epoch": validation["epoch"] if history.keeps_best else None,
+        "val_acc": validation.get("val/acc"),
+        "val_loss": validation.get("val/loss"),
         "seconds_per_epoch": sum(epochs) / len(epochs) if epochs else None,
         "seconds": history.seconds,
         "device": str(trainer.strategy.root_device),

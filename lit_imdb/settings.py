@@ -113,6 +113,8 @@ class SettingsCLI(LightningCLI):
             for name, value in self.checkpoint[key].items()
             if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
         }
+        if command == "fit":
+            saved["seed_everything"] = self.checkpoint["training"]["seed"]
         try:
             self._parser(command).set_defaults(saved)
         except Exception as error:  # jsonargparse's, whatever it makes of a name or value
@@ -122,6 +124,13 @@ class SettingsCLI(LightningCLI):
         self.config = parser.parse_args(args)
         self.config[command].ckpt_path = str(path)
         check_sizes(path, self.checkpoint, self.config[command].model)
+        seed = saved.get("seed_everything")
+        if seed is not None and self.config[command].seed_everything != seed:
+            raise UserError(
+                f"--seed_everything {self.config[command].seed_everything}: the run in {path} has "
+                f"{seed}, which its order and dropout follow; leave it out, or train anew without "
+                "--ckpt_path"
+            )
         changed = [name for name, value in saved.items() if self.config[command][name] != value]
         if command == "fit" and changed:
             now = [f"{name} {self.config[command][name]} (was {saved[name]})" for name in changed]

@@ -29,6 +29,7 @@ _GROUPS = (
     *("training", "loops"),
 )
 _SIZES = ("vocab_size", "embedding_dim", "hidden_dim")
+_LINE = {"epoch", "loss", "acc"}
 _ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
 _SCALARS = {"step", "mu_product", "eta", "mu"}  # all else of torch's optimizers is as its weight
 
@@ -146,10 +147,12 @@ def _check_vocabulary(vocabulary: Any, size: int) -> None:
 
 
 def _check_training(training: dict[str, Any]) -> None:
-    seed, window = training.get("seed"), training.get("window")
+    seed, window, line = (training.get(name) for name in ("seed", "window", "line"))
     _expect(type(seed) is int and 0 <= seed < 2**32, f"the seed {seed!r}")
     numbers = isinstance(window, list) and all(isinstance(number, float) for number in window)
     _expect(numbers and len(window or ()) == 3, "the sums of the training curve")
+    plain = isinstance(line, dict) and all(isinstance(n, int | float) for n in line.values())
+    _expect(plain and set(line or _LINE) == _LINE, "the last line of the training curve")
 
 
 def _check_optimizer(optimizer: Any, parameters: list[torch.Size]) -> None:

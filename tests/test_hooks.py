@@ -71,7 +71,9 @@ def test_training_figures_do_not_depend_on_when_they_are_summed(
     monkeypatch.setattr(module, "_MOST_UNSUMMED", most)
     logged: dict[str, float] = {}
     lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2)
-    lit.trainer = SimpleNamespace(log_every_n_steps=10, global_step=0)  # type: ignore[assignment]
+    lit.trainer = SimpleNamespace(  # type: ignore[assignment]
+        log_every_n_steps=10, accumulate_grad_batches=1, global_step=0, current_epoch=0
+    )
     lit.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[assignment]
     torch.manual_seed(1)
     losses, right = [], 0
@@ -80,7 +82,8 @@ def test_training_figures_do_not_depend_on_when_they_are_summed(
         loss, logits, labels = torch.rand(()), torch.randn(4), torch.randint(2, (4,)).float()
         losses.append(loss.item())
         right += int(((logits > 0) == (labels > 0)).sum())
-        lit._log_training(loss, logits, labels)
+        lit._unsummed.append((loss, logits, labels))
+        lit._log_training(step)
         assert len(lit._unsummed) < most
     assert logged == {
         "train/loss": pytest.approx(sum(losses) / 10),

@@ -14,7 +14,7 @@ from lit_imdb.interrupts import Interrupted, StopFlag, stop_at_once
 class LastCheckpoint(Checkpoint):
     """Writes `checkpoints/last.ckpt`: at the start, every `every_n_steps`, after each epoch.
 
-    On SIGTERM or Ctrl-C it lets the step finish, writes, and ends the program.
+    On SIGTERM or Ctrl-C it lets the step finish, writes, and ends the program before the next one.
 
     Args:
         every_n_steps: Training steps between two writes within an epoch.
@@ -24,6 +24,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.path: Path | None = None
         self._stop = StopFlag()
+        self._leaving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.path = Path(trainer.log_dir or trainer.default_root_dir, "checkpoints", "last.ckpt")
@@ -31,16 +32,22 @@ class LastCheckpoint(Checkpoint):
         if trainer.global_step == 0:
             self._save(trainer)
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._leaving:  # by now the step before is in the log
+            self._raise()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # in a resumed run Lightning leaves out the validation of the step it starts behind, so a
         # checkpoint waits for it; an epoch's last one waits for the epoch's own figures as well
-        if not (trainer.is_last_batch or _validates_after(trainer, batch_idx)):
+        if not _validates_after(trainer, batch_idx):
             self._save_in_time(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (trainer.sanity_checking or trainer.is_last_batch):
+        if not trainer.sanity_checking:
             self._save_in_time(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,12 +59,13 @@ class LastCheckpoint(Checkpoint):
         stop_at_once()  # what follows, the test, changes nothing that is kept
 
     def _save_in_time(self, trainer: Trainer) -> None:
-        """Saves where one is due or the program was told to stop, and then stops it."""
-        stopping = self._must_stop(trainer)
-        if stopping or trainer.global_step % self.every_n_steps == 0:
+        """Saves where it is time to, or where the program was told to stop."""
+        batches = trainer.fit_loop.batch_idx + 1
+        if trainer.is_last_batch or batches % trainer.accumulate_grad_batches:
+            return  # summed gradients are in no checkpoint
+        self._leaving = self._must_stop(trainer)
+        if self._leaving or trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
-        if stopping:
-            self._raise()
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)  # type: ignore[arg-type]
@@ -70,12 +78,14 @@ class LastCheckpoint(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(stop, all=False)
 
     def _raise(self) -> None:
-        raise Interrupted(self._stop.signum or signal.SIGTERM)
+        raise Interrupted(self._stop.signum or signal.SIGTERM, str(self.path))
 
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
     """Whether `val_check_interval` has a validation follow this batch of the epoch."""
-    every = trainer.val_check_batch or math.inf
-    if trainer.check_val_every_n_epoch is None:  # counted over all epochs
+    every, epochs = trainer.val_check_batch or math.inf, trainer.check_val_every_n_epoch
+    if epochs is None:  # counted over all epochs
         batch_idx = trainer.fit_loop.total_batch_idx
-    return (batch_idx + 1) % every == 0
+    elif (trainer.current_epoch + 1) % epochs:
+        return False
+    return trainer.enable_validation and (batch_idx + 1) % every == 0

@@ -63,6 +63,7 @@ class LitSentiment(LightningModule):
         # since the last line in the log: sum of losses, right answers, reviews
         self._window = torch.zeros(3)
         self._unsummed: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, logits, labels of steps
+        self.last_line: dict[str, float] = {}  # in the log: epoch (from 0), loss, acc
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
@@ -73,13 +74,15 @@ class LitSentiment(LightningModule):
         ids, labels = batch  # (B, T), (B,)
         logits = self.net(ids, self.net.draw_masks(len(ids), self._step_generator()))  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels)
-        self._log_training(loss.detach(), logits.detach(), labels)
+        self._unsummed.append((loss.detach(), logits.detach(), labels))
+        self._log_training(batch_idx)
         return loss
 
-    def on_validation_start(self) -> None:
+    def on_validation_epoch_start(self) -> None:
+        # not at its start: callbacks that average weights put theirs in first
         self._folded = fold(self.net)
 
-    on_test_start = on_predict_start = on_validation_start
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Logits (B,)."""
@@ -108,11 +111,13 @@ class LitSentiment(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._sum_up()
         self._check_finite()  # before anything is written over a good checkpoint
-        checkpoint["training"] = {"seed": self.seed, "window": self._window.tolist()}
+        window = self._window.tolist()
+        checkpoint["training"] = {"seed": self.seed, "window": window, "line": self.last_line}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seed = checkpoint["training"]["seed"]
         self._window = torch.tensor(checkpoint["training"]["window"])
+        self.last_line = checkpoint["training"]["line"]
         self._unsummed.clear()
         for state in checkpoint["optimizer_states"]:
             for group in state["param_groups"]:
@@ -132,22 +137,27 @@ class LitSentiment(LightningModule):
         return logits
 
     def _step_generator(self) -> torch.Generator:
-        """Random numbers that are a function of (seed, step, process), so that a run can resume."""
+        """Random numbers that are a function of (seed, batch, process): a run can resume."""
         if self._generator is None:
             self._generator = torch.Generator(self.device)
-        step = self.global_step * self.trainer.world_size + self.global_rank
-        return self._generator.manual_seed(self.seed * 1_000_003 + step)
+        # of the whole run; the same as the step where gradients are not accumulated
+        batch = self.trainer.fit_loop.total_batch_idx
+        number = batch * self.trainer.world_size + self.global_rank
+        return self._generator.manual_seed(self.seed * 1_000_003 + number)
 
-    def _log_training(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def _log_training(self, batch_idx: int) -> None:
         """Mean loss and accuracy since the last line in the log: every step would cost 0.4 ms."""
-        self._unsummed.append((loss, logits, labels))
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.global_step + 1) % every == 0:
+        # Lightning writes what the last of the accumulated batches logs
+        whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if every and (self.global_step + 1) % every == 0 and (whole or self.trainer.is_last_batch):
             self._sum_up()
             self._check_finite()
             losses, right, reviews = self._window.unbind()
-            self.log("train/loss", losses / reviews, prog_bar=True)
-            self.log("train/acc", right / reviews, prog_bar=True)
+            loss, acc = losses / reviews, right / reviews
+            self.log("train/loss", loss, prog_bar=True)
+            self.log("train/acc", acc, prog_bar=True)
+            self.last_line = {"epoch": self.current_epoch, "loss": float(loss), "acc": float(acc)}
             self._window = torch.zeros_like(self._window)
         elif len(self._unsummed) == _MOST_UNSUMMED:
             self._sum_up()

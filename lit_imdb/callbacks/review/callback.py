@@ -52,8 +52,7 @@ class Review(Callback):
     # --- training ---
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        resumed = self._history.epochs_before and trainer.global_step > 0
-        if self._panels and not resumed:  # else the run folder has the layout
+        if self._panels:
             with self._guard("the custom scalars"):
                 self._panels.board.layout()
 
