@@ -116,21 +116,6 @@ def test_the_best_checkpoint_is_the_one_that_is_tested(run: Run, corpus: Path) -
     assert f"{results['test_acc']:.2%}" in tested.out
 
 
-def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus: Path) -> None:
-    args = [*TINY, "--data.source", corpus, "--max_epochs", "4", "--model.lr", "0.3"]
-    assert run("fit", *args, "--trainer.val_check_interval", "2").status == 0  # 9 steps an epoch
-    folder = Path("logs/imdb/version_0")
-    results = results_of(folder)
-    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
-    assert best["global_step"] % 9, "the best one is to be within an epoch: choose another rate"
-    assert results["best_epoch"] == round(best["global_step"] / 9, 2)
-    checked = next(s for n, s in best["callbacks"].items() if n.startswith("ModelCheckpoint"))
-    assert results["val_acc"] == float(checked["best_model_score"])
-    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-    assert len(last["callbacks"]["History"]["validations"]) == 4 * 4
-    assert len(last["callbacks"]["Review"]["sentences"]) == 4 * 4
-
-
 def test_a_quick_check_leaves_no_run_behind(run: Run, corpus: Path, workspace: Path) -> None:
     done = run("--fast_dev_run", "true", *TINY, "--data.source", corpus)
     assert done.status == 0, done

@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, TINY, Output
+from conftest import ROOT, TINY, Output, results_of
 from torch import Tensor
 
 from benchmarks import crash
-from lit_imdb.data.loader import Batch
 from lit_imdb.model.module import LitSentiment
 
+Deadly = AbstractContextManager[None]
 LONG = [*TINY, "--max_epochs", "3", "--checkpoint_every_n_steps", "2"]
 
 
@@ -84,37 +86,118 @@ def test_a_half_written_temporary_checkpoint_is_never_read(tmp_path: Path, whole
     assert crash.differences(whole, folder) == []
 
 
-@pytest.mark.parametrize(("method", "at"), [("training_step", 4), ("validation_step", 6)])
-def test_validations_within_an_epoch_survive_a_crash(
-    run: Callable[..., Output],
-    corpus: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-    at: int,
-) -> None:
-    # after 3, 6 and 9 of 9 steps both a validation and a checkpoint are due
-    every = ("--trainer.val_check_interval", "3", "--checkpoint_every_n_steps", "3")
-    args = ("fit", *TINY, "--data.source", corpus, *every)
-    as_it_is = getattr(LitSentiment, method)
-
-    def deadly(self: LitSentiment, batch: Batch, batch_idx: int) -> Tensor:
-        if self.global_step == at:
-            raise RuntimeError("power")
-        return as_it_is(self, batch, batch_idx)
-
+def both(run: Callable[..., Output], args: tuple[object, ...], deadly: Deadly) -> list[str]:
+    """Differences between a whole run and one that `deadly` cut off and that was resumed."""
     whole, cut_off = Path.cwd() / "whole", Path.cwd() / "cut_off"
     for folder in (whole, cut_off):
         folder.mkdir()
-        monkeypatch.chdir(folder)
+        os.chdir(folder)
         if folder is cut_off:
-            with monkeypatch.context() as patch:
-                patch.setattr(LitSentiment, method, deadly)
+            with deadly:
                 assert run(*args).status != 0
-            last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
-            assert last["global_step"] == 3
             args = (*args, "--ckpt_path", "last")
         assert run(*args).status == 0
-    assert crash.differences(whole, cut_off) == []
+    return crash.differences(whole, cut_off)
+
+
+@contextmanager
+def dying(method: str, batch: int, kill: Callable[[], None]) -> Iterator[None]:
+    """`LitSentiment`'s `method` calls `kill` when the run has taken `batch` training batches."""
+    as_it_is = getattr(LitSentiment, method)
+
+    def deadly(self: LitSentiment, *args: Any) -> Tensor:
+        if self.trainer.fit_loop.epoch_loop.batch_progress.total.completed == batch:
+            kill()
+        result: Tensor = as_it_is(self, *args)
+        return result
+
+    setattr(LitSentiment, method, deadly)
+    try:
+        yield
+    finally:
+        setattr(LitSentiment, method, as_it_is)
+
+
+def fail() -> None:
+    raise RuntimeError("power")
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+# Where, after how many of 9 batches an epoch, how, and with which flags.
+CUTS: dict[str, tuple[str, int, Callable[[], None], tuple[str, ...]]] = {
+    "between validations": (
+        *("training_step", 4, fail),
+        ("--trainer.val_check_interval", "3", "--checkpoint_every_n_steps", "3"),
+    ),
+    "in a validation within the epoch": (
+        *("validation_step", 6, fail),
+        ("--trainer.val_check_interval", "3", "--checkpoint_every_n_steps", "3"),
+    ),
+    "between accumulated batches": (
+        *("training_step", 5, fail),
+        ("--trainer.accumulate_grad_batches", "4", "--checkpoint_every_n_steps", "1"),
+    ),
+    "stopped between accumulated batches": (
+        *("training_step", 4, terminate),
+        ("--trainer.accumulate_grad_batches", "4"),
+    ),
+    "stopped at a line in the log": (
+        *("training_step", 11, terminate),
+        ("--trainer.log_every_n_steps", "4"),
+    ),
+    "stopped where no epoch is validated": (
+        *("training_step", 2, terminate),
+        ("--trainer.val_check_interval", "1", "--trainer.check_val_every_n_epoch", "2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_other_flags_are_resumed_exactly_too(
+    cut: str, run: Callable[..., Output], corpus: Path
+) -> None:
+    method, batch, kill, flags = CUTS[cut]
+    args = ("fit", *TINY, "--data.source", corpus, *flags)
+    assert both(run, args, dying(method, batch, kill)) == []
+
+
+def test_the_seed_of_a_resumed_run_is_its_own(
+    run: Callable[..., Output], fails: Callable[..., str], corpus: Path
+) -> None:
+    args = ("fit", *TINY, "--data.source", corpus)
+    for folder, start in (("whole", ("--max_epochs", "3")), ("resumed", ())):
+        (corpus.parent / folder).mkdir()
+        os.chdir(corpus.parent / folder)
+        assert run(*args, "--seed_everything", "3", *start).status == 0
+    line = fails(*args, "--max_epochs", "3", "--ckpt_path", "last", "--seed_everything", "5")
+    assert "--seed_everything 5" in line
+    assert "leave it out" in line
+    assert run(*args, "--max_epochs", "3", "--ckpt_path", "last").status == 0
+    whole, resumed = (
+        results_of(corpus.parent / folder / "logs/imdb/version_0")
+        for folder in ("whole", "resumed")
+    )
+    for name in ("seed", "best_epoch", "val_loss", "test_loss"):
+        assert whole[name] == resumed[name], name
+
+
+def test_a_run_goes_on_from_another_folder_with_its_best_checkpoint(
+    run: Callable[..., Output], corpus: Path
+) -> None:
+    (corpus.parent / "a").mkdir()
+    os.chdir(corpus.parent / "a")
+    args = ("fit", *TINY, "--data.source", corpus, "--model.lr", "0.3")
+    assert run(*args).status == 0
+    os.chdir("..")
+    folder = Path("a/logs/imdb/version_0")
+    best = (folder / "checkpoints/best.ckpt").read_bytes()
+    last = folder / "checkpoints/last.ckpt"
+    assert run(*args, "--ckpt_path", last, "--max_epochs", "5").status == 0
+    assert json.loads((folder / "results.json").read_text())["best_epoch"] <= 2, "another rate"
+    assert (folder / "checkpoints/best.ckpt").read_bytes() == best
 
 
 def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(

@@ -52,9 +52,12 @@ class Review(Callback):
     # --- training ---
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._panels:
+        if not self._panels:
+            return
+        board = self._panels.board
+        if board.folder not in Path(trainer.ckpt_path or "").parents:  # else it has the layout
             with self._guard("the custom scalars"):
-                self._panels.board.layout()
+                board.layout()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since, self._reviews = time.perf_counter(), 0

@@ -1,0 +1,85 @@
+"""Lightning's own flags: the run does what they ask for, and the table stays true."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, Output, results_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lit_imdb.model.module import LitSentiment
+
+Run = Callable[..., Output]
+Fails = Callable[..., str]
+
+
+def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus: Path) -> None:
+    args = [*TINY, "--data.source", corpus, "--max_epochs", "4", "--model.lr", "0.3"]
+    assert run("fit", *args, "--trainer.val_check_interval", "2").status == 0  # 9 steps an epoch
+    folder = Path("logs/imdb/version_0")
+    results = results_of(folder)
+    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    assert best["global_step"] % 9, "the best one is to be within an epoch: choose another rate"
+    assert results["best_epoch"] == round(best["global_step"] / 9, 2)
+    checked = next(s for n, s in best["callbacks"].items() if n.startswith("ModelCheckpoint"))
+    assert results["val_acc"] == float(checked["best_model_score"])
+    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert len(last["callbacks"]["History"]["validations"]) == 4 * 4
+    assert len(last["callbacks"]["Review"]["sentences"]) == 4 * 4
+
+
+def test_a_checkpoint_callback_of_ones_own_is_not_what_is_tested(run: Run, corpus: Path) -> None:
+    args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
+    assert run("fit", *args, "--trainer.callbacks+=ModelCheckpoint").status == 0
+    results = results_of(Path("logs/imdb/version_0"))
+    assert results["best_epoch"] < 5, "the last weights are to be worse: choose another rate"
+    assert f"{results['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
+
+
+def test_without_checkpoints_the_last_weights_are_what_the_table_tells_of(
+    run: Run, corpus: Path
+) -> None:
+    args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
+    done = run("fit", *args, "--trainer.enable_checkpointing", "false")
+    assert "5, the best was -" in done.out
+    folder = Path("logs/imdb/version_0")
+    losses = EventAccumulator(str(folder)).Reload().Scalars("val/loss")
+    assert results_of(folder)["val_loss"] == losses[-1].value > min(point.value for point in losses)
+
+
+def test_a_run_without_a_test_batch_says_so(run: Run, fails: Fails, corpus: Path) -> None:
+    none = ("--trainer.limit_test_batches", "0")
+    done = run("fit", *TINY, "--data.source", corpus, *none)
+    assert done.status == 0
+    assert "- (loss -)" in done.out
+    assert "leave out --trainer.limit_test_batches 0" in fails("test", *none)
+
+
+def test_epochs_without_a_line_in_the_log_have_no_training_figures(run: Run, corpus: Path) -> None:
+    args = [*TINY, "--data.source", corpus, "--max_epochs", "4"]  # of 9 steps
+    assert run("fit", *args, "--trainer.log_every_n_steps", "15").status == 0
+    last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+    epochs = last["callbacks"]["History"]["epochs"]
+    assert ["train/acc" in epoch for epoch in epochs] == [False, True, False, True]
+
+
+def test_accumulated_batches_have_masks_of_their_own_and_one_line_a_step(
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, lines = [], []
+    as_it_is, log = LitSentiment._step_generator, LitSentiment.log
+    monkeypatch.setattr(
+        LitSentiment,
+        "_step_generator",
+        lambda lit: seeds.append((made := as_it_is(lit)).initial_seed()) or made,
+    )
+    monkeypatch.setattr(
+        LitSentiment,
+        "log",
+        lambda lit, *args, **more: lines.append(args) or log(lit, *args, **more),
+    )
+    flags = ("--trainer.accumulate_grad_batches", "4", "--trainer.log_every_n_steps", "1")
+    assert run("fit", *TINY, "--data.source", corpus, *flags).status == 0
+    assert len(set(seeds)) == len(seeds) == 18
+    assert len([name for name, _ in lines if name == "train/acc"]) == 6  # of 4, 4 and 1 batches
