@@ -19,9 +19,9 @@ from lit_imdb.checkpoints import read_checkpoint
 from lit_imdb.classifier import network_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.export.preprocessing import preprocessing_of
 from lit_imdb.export.card import model_card
 from lit_imdb.export.onnx_model import write_onnx
+from lit_imdb.export.preprocessing import preprocessing_of
 from lit_imdb.export.torch_model import write_torch
 from lit_imdb.model.network import SentimentRNN
 

@@ -69,8 +69,9 @@ def cudnn(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
             states = states * mask
         first = states.new_zeros(1, states.shape[1], cell.hidden_size)
         weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        train = torch.is_grad_enabled()  # cuDNN has no way back otherwise
         states, _ = torch.rnn_tanh(  # (T, B, H)
-            states, first, weights, True, 1, 0.0, False, False, False
+            states, first, weights, True, 1, 0.0, train, False, False
         )
     return states[-1]
 
