@@ -15,7 +15,6 @@ from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for
 from lit_imdb.prediction import Prediction, figures_of, predictions_of
 
 _NETWORK_SETTINGS = ("vocab_size", "embedding_dim", "hidden_dim", "dropout", "engine")
@@ -81,11 +80,7 @@ class SentimentClassifier:
         ids = torch.from_numpy(self.encoder.encode([text])).int().to(self.device)  # (1, T)
         with torch.enable_grad():
             embedded = self.net.embedding(ids).detach().requires_grad_()  # (1, T, E)
-            cells = self.net.cells
-            # the CPU's engine on any device: cuDNN has no gradient for a network in evaluation
-            engine = engine_for("auto", torch.device("cpu"), cells)
-            hidden = engine(cells, embedded, [None] * len(cells))  # (1, H)
-            (gradient,) = torch.autograd.grad(self.net.head(hidden).sum(), embedded)
+            (gradient,) = torch.autograd.grad(self.net.logits_of(embedded).sum(), embedded)
         influence = (gradient * embedded).sum(2)[0, -len(tokens) :]  # (tokens,)
         return list(zip(tokens, influence.tolist(), strict=True))
 
