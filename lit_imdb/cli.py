@@ -1,6 +1,7 @@
 """The command line: what Lightning's commands do here."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,7 @@ class CLI(SettingsCLI):
             assert self.checkpoint is not None
             net = network_of(self.checkpoint).to(self.trainer.strategy.root_device)
             show(SentimentClassifier(net, encoder_of(self.checkpoint)), texts)
+            print(f"by {self.config.predict.ckpt_path}", file=sys.stderr)
             return
         # one core reads and tokenises; two threads for the network would only be in its way, and
         # where other programs run they cost ten times what they gain

@@ -59,7 +59,8 @@ def fit_rows(figures: dict[str, Any]) -> dict[str, str]:
     }
     if figures["run"]:
         rows["run folder"] = figures["run"]
-        rows["look at it"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
+        if any(Path(figures["run"]).glob("events.*")):
+            rows["look at it"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
     return rows
 
 

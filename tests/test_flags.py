@@ -7,7 +7,9 @@ import pytest
 import torch
 from conftest import TINY, Output, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
+from lit_imdb.data.loader import Batch
 from lit_imdb.model.module import LitSentiment
 
 Run = Callable[..., Output]
@@ -48,6 +50,32 @@ def test_without_checkpoints_the_last_weights_are_what_the_table_tells_of(
     accuracies = [point.value for point in seen.Scalars("val/acc")]
     assert max(accuracies) in accuracies[:-1], "an earlier one is to be the best: another rate"
     assert results_of(folder)["val_loss"] == seen.Scalars("val/loss")[-1].value
+
+
+def test_without_tensorboards_events_the_table_does_not_send_one_there(
+    run: Run, corpus: Path
+) -> None:
+    logger = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "mylogs")
+    done = run("fit", *TINY, "--data.source", corpus, *logger)
+    assert done.status == 0
+    assert "mylogs" in done.out
+    assert "look at it" not in done.out
+
+
+def test_overfitting_has_the_same_batches_in_every_epoch(
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, step = [], LitSentiment.training_step
+
+    def watched(lit: LitSentiment, batch: Batch, batch_idx: int) -> Tensor:
+        seen.append(batch[0].tolist())
+        return step(lit, batch, batch_idx)
+
+    monkeypatch.setattr(LitSentiment, "training_step", watched)
+    flags = ("--trainer.overfit_batches", "2", "--max_epochs", "3")
+    assert run("fit", *TINY, "--data.source", corpus, *flags).status == 0
+    assert seen[:2] * 3 == seen
+    assert seen[0] != seen[1]
 
 
 def test_a_run_without_a_test_batch_says_so(run: Run, fails: Fails, corpus: Path) -> None:

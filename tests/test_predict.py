@@ -165,6 +165,8 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run) -> None
     assert lines[2].startswith("  moved: ")
     assert "\x1b" not in done.out
     assert lines[-1] == "empty review: no word to read"
+    assert done.err.splitlines()[-1].startswith("by ")  # which checkpoint answered
+    assert done.err.splitlines()[-1].endswith("best.ckpt")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,9 @@ class ImdbDataModule(LightningDataModule):
                 f"{rows} training reviews are fewer than a batch: expected at least "
                 f"{self.batch_size}; add reviews or lower --data.batch_size"
             )
-        return self._loader("train", seed=torch.initial_seed() % 2**32)
+        # --trainer.overfit_batches asks for the same few batches again and again
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        return self._loader("train", torch.initial_seed() % 2**32, reshuffle=not overfit)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("val")
@@ -148,8 +150,8 @@ class ImdbDataModule(LightningDataModule):
                 "datamodule.vocabulary to the checkpoint's before setup (train.py does)"
             )
 
-    def _loader(self, part: str, seed: int | None = None) -> BatchLoader:
-        return BatchLoader(self.parts[part], self.batch_size, seed, *self._place)
+    def _loader(self, part: str, seed: int | None = None, reshuffle: bool = True) -> BatchLoader:
+        return BatchLoader(self.parts[part], self.batch_size, seed, *self._place, reshuffle)
 
     @property
     def _place(self) -> tuple[int, int]:

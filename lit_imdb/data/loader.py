@@ -29,15 +29,23 @@ class BatchLoader:
             drops nothing.
         rank: This process's number among `world`.
         world: How many processes share the part.
+        reshuffle: False keeps the first epoch's order for all.
     """
 
     def __init__(
-        self, part: Part, batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1
+        self,
+        part: Part,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        reshuffle: bool = True,
     ) -> None:
         self.part = part
         self.batch_size = batch_size
         self.seed = seed
         self.rank, self.world = rank, world
+        self.reshuffle = reshuffle
         self.epoch = 0
         self.position = 0  # batches given in this epoch
         self._start = 0  # where the next epoch begins: not at 0 after a restored position
@@ -50,7 +58,7 @@ class BatchLoader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.epoch = epoch if self.reshuffle else 0
 
     def order(self) -> Tensor:
         """This process's row numbers in this epoch's order."""
