@@ -91,7 +91,6 @@ def test_single_text_comes_with_its_words_and_their_influence(
         ({"texts": ["a", None]}, 400),
         ({"texts": "a"}, 400),
         ({"texts": ["a"] * 1001}, 413),
-        ({"text": "a" * 2**20}, 413),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -114,7 +113,9 @@ def test_too_large_a_body_is_refused_before_it_has_been_sent(server: Server) -> 
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 9999999999\r\n\r\n".encode())
-        assert connection.recv(2**16).startswith(b"HTTP/1.1 413")
+        start, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        assert start.startswith(b"HTTP/1.1 413")
+        assert "expected" in json.loads(body)["error"]
 
 
 def test_too_large_a_body_of_unstated_length_is_refused(server: Server) -> None:
