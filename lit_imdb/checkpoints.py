@@ -112,14 +112,19 @@ def check_sizes(path: Path, checkpoint: dict[str, Any], model: Mapping[str, Any]
 
 
 def _move(state: dict[str, Any], folder: Path) -> None:
-    """Has ModelCheckpoint's state, which names a best file, mean the one in `folder`."""
-    best = folder / Path(state.get("best_model_path") or "").name
-    if not best.is_file():
+    """Has a ModelCheckpoint's state, which names its files, mean those in `folder`."""
+
+    def moved(name: str) -> str:
+        return str(folder / Path(name).name)
+
+    if not Path(moved(state.get("best_model_path") or "")).is_file():
         return
-    for name in ("best_model_path", "kth_best_model_path"):
-        state[name] = str(best)
-    scores = state["best_k_models"].values()
-    state |= {"dirpath": str(folder), "best_k_models": dict.fromkeys([str(best)], *scores)}
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        if state.get(key):
+            state[key] = moved(state[key])
+    scores = state.get("best_k_models") or {}
+    state["best_k_models"] = {moved(name): score for name, score in scores.items()}
+    state["dirpath"] = str(folder)
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

@@ -40,7 +40,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _again(args: list[str], checkpoint: str) -> str:
     """The command that goes on, with the flags of the one that was stopped."""
-    kept = ["fit", *args[args[:1] == ["fit"] :]]
+    kept = full_arguments(args)
     for index, argument in enumerate(kept):
         if argument.partition("=")[0] == "--ckpt_path":
             del kept[index : index + 1 + ("=" not in argument)]

@@ -86,8 +86,11 @@ def test_a_half_written_temporary_checkpoint_is_never_read(tmp_path: Path, whole
     assert crash.differences(whole, folder) == []
 
 
-def both(run: Callable[..., Output], args: tuple[object, ...], deadly: Deadly) -> list[str]:
-    """Differences between a whole run and one that `deadly` cut off and that was resumed."""
+def both(
+    run: Callable[..., Output], args: tuple[object, ...], deadly: Deadly, latest: int
+) -> list[str]:
+    """Differences between a whole run and one that `deadly` cut off, at step `latest` or before,
+    and that was resumed."""
     whole, cut_off = Path.cwd() / "whole", Path.cwd() / "cut_off"
     for folder in (whole, cut_off):
         folder.mkdir()
@@ -95,6 +98,8 @@ def both(run: Callable[..., Output], args: tuple[object, ...], deadly: Deadly) -
         if folder is cut_off:
             with deadly:
                 assert run(*args).status != 0
+            last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+            assert last["global_step"] <= latest
             args = (*args, "--ckpt_path", "last")
         assert run(*args).status == 0
     return crash.differences(whole, cut_off)
@@ -148,6 +153,13 @@ CUTS: dict[str, tuple[str, int, Callable[[], None], tuple[str, ...]]] = {
         *("training_step", 11, terminate),
         ("--trainer.log_every_n_steps", "4"),
     ),
+    "with a checkpoint callback of one's own": (
+        *("training_step", 20, fail),
+        (
+            *("--max_epochs", "4", "--trainer.callbacks+=ModelCheckpoint"),
+            *("--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.save_top_k=3"),
+        ),
+    ),
     "stopped where no epoch is validated": (
         *("training_step", 2, terminate),
         ("--trainer.val_check_interval", "1", "--trainer.check_val_every_n_epoch", "2"),
@@ -161,7 +173,7 @@ def test_other_flags_are_resumed_exactly_too(
 ) -> None:
     method, batch, kill, flags = CUTS[cut]
     args = ("fit", *TINY, "--data.source", corpus, *flags)
-    assert both(run, args, dying(method, batch, kill)) == []
+    assert both(run, args, dying(method, batch, kill), batch + 1) == []
 
 
 def test_the_seed_of_a_resumed_run_is_its_own(
