@@ -208,7 +208,7 @@ def test_initial_values_are_those_of_keras() -> None:
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 1_018_881
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["reference", "cudnn", "auto"])
 def test_no_engine_makes_a_tensor_on_another_device(engine: str) -> None:
     with torch.device("meta"):  # it refuses to mix with CPU tensors, and needs no GPU
         net = SentimentRNN(20, 6, 5, engine=engine).train()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
@@ -18,6 +19,7 @@ from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import engine_for, threads_of
 
 _MOST_UNSUMMED = 100  # steps whose logits are kept, however far apart the lines in the log are
 
@@ -99,6 +101,18 @@ class LitSentiment(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # eps is Keras's 1e-7
         return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=True)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        # the closure is the whole step: zero_grad, forward, backward
+        engine = engine_for(self.net.engine, self.device, self.net.cells)
+        with threads_of(engine):
+            optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(
         self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer

@@ -125,7 +125,7 @@ class Panels:
     def _written_sentences(self, epoch: float) -> None:
         ids = torch.from_numpy(self.encoder.encode([text for *_, text in SENTENCES])).int()
         with torch.no_grad():
-            logits = self.net.logits_of(self.net.look_up(ids.to(self._device)))
+            logits = self.net(ids.to(self._device), [None] * len(self.net.cells))
         self.sentences[epoch] = torch.sigmoid(logits.float()).tolist()
         shown = sorted(self.sentences)[-8:]
         header = ["label", *(f"ep {number}" for number in shown), "text"]

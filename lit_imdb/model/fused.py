@@ -1,0 +1,273 @@
+"""The `fused` engine: all tokens and the way back as compiled loops, shared among threads.
+
+A thread takes some of a batch's reviews through all tokens and cells without waiting for the
+others. Which reviews go together does not depend on the number of threads, so neither does any
+result.
+
+Shapes: B reviews, N of them together, C such parts, T tokens, V rows of a table, E features of a
+cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from lit_imdb.model import kernels
+
+_TOGETHER = 32  # reviews: their states of one cell stay in the second-level cache
+_own: int | None = None  # threads, while torch has one
+
+Array = np.ndarray[Any, Any]
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Torch has one thread meanwhile: its others would spin on for milliseconds after each call."""
+    global _own
+    torchs, outer = torch.get_num_threads(), _own
+    _own = outer or torchs
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _own = outer
+        torch.set_num_threads(torchs)
+
+
+def last_state(
+    cells: Sequence[nn.RNNCell], table: Tensor, ids: Tensor, masks: Sequence[Tensor | None]
+) -> Tensor:
+    """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
+
+    Args:
+        cells: The stack; each reads the hidden states of the one before.
+        table: (V, E).
+        ids: Row numbers (B, T).
+        masks: See `recurrence.hidden_states`.
+
+    Raises:
+        IndexError: The table has no such row.
+        ValueError: A mask or a weight has not the shape that its input asks for.
+    """
+    weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+    _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
+    last: Tensor = _Unrolled.apply(table, ids, tuple(masks), *weights)  # type: ignore[no-untyped-call]
+    return last
+
+
+class Evaluation:
+    """The same without gradients, with the weights as they are now.
+
+    The embedding and the first projection become one table: what the first cell adds for a word is
+    then a row to look up, and a third of the arithmetic is gone.
+    """
+
+    @torch.no_grad()
+    def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor) -> None:
+        weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+        _check_shapes(weights, table, [None] * len(cells), 0)
+        first = cells[0]
+        added = nn.functional.linear(table, first.weight_ih, first.bias_ih + first.bias_hh)
+        self._table = _padded(added)  # (V*, H*)
+        self._words = len(table)
+        self._features = [cell.input_size for cell in cells]
+        self._hidden = cells[-1].hidden_size
+        self._stack = [_for_forward(*cell) for cell in _by_cell(weights)]
+        w_ih, *others = self._stack[0]
+        self._stack[0] = w_ih[:0], *others  # see kernels.forward
+
+    def last_state(self, ids: Tensor) -> Tensor:
+        """(B, H) of ids (B, T); raises IndexError as above."""
+        words = _checked(ids, self._words).numpy()
+        reviews, steps = words.shape
+        pieces, dtype = _pieces(reviews), self._table.dtype
+        last = np.empty((reviews, self._hidden), dtype)
+
+        def run(piece: int) -> None:
+            below, read = self._table, words[pieces[piece]]
+            for features, (w_ih, bias, w_hh) in zip(self._features, self._stack, strict=True):
+                mask = np.ones((len(read), features), dtype)
+                h = np.empty((steps, _rows(len(read)), len(w_hh)), dtype)
+                kernels.forward(below, read, mask, w_ih, bias, w_hh, h)
+                below, read = _as_table(h, len(read))
+            last[pieces[piece]] = h[-1, : len(read), : self._hidden]
+
+        _share(run, len(pieces))
+        return torch.from_numpy(last)
+
+
+class _Unrolled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, ids: Tensor, masks: Sequence[Tensor | None], *weights: Tensor
+    ) -> Tensor:
+        table, ids = table.contiguous(), _checked(ids, len(table))
+        reviews, steps = ids.shape
+        pieces = _pieces(reviews)
+        factors, states, layers = [], [], []
+        for mask, cell in zip(masks, _by_cell(weights), strict=True):
+            w_ih, bias, w_hh = _for_forward(*cell)
+            factor = table.new_ones(reviews, cell[0].shape[1]) if mask is None else mask
+            factors.append(factor.contiguous())
+            states.append(table.new_empty(len(pieces), steps, _rows(reviews), len(w_hh)))
+            layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
+        rows, words = table.numpy(), ids.numpy()
+
+        def run(piece: int) -> None:
+            below, read = rows, words[pieces[piece]]
+            for mask, w_ih, bias, w_hh, h in layers:
+                kernels.forward(below, read, mask[pieces[piece]], w_ih, bias, w_hh, h[piece])
+                below, read = _as_table(h[piece], len(read))
+
+        _share(run, len(pieces))
+        ctx.save_for_backward(table, ids, *factors, *states, *weights)
+        last = states[-1][:, -1].flatten(0, 1)  # (C N, H*)
+        return last[:reviews, : len(weights[-1])].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+        table, ids, *kept = ctx.saved_tensors
+        count = len(kept) // 6  # a mask, the states and four weights of each cell
+        factors, states = kept[:count], [h.numpy() for h in kept[count : 2 * count]]
+        cells = _by_cell(kept[2 * count :])
+        reviews, steps = ids.shape
+        pieces = _pieces(reviews)
+        together, hidden = _rows(reviews), incoming.shape[1]
+        above = incoming.new_zeros(len(pieces), 1, together, hidden)  # reaches the last state
+        above.view(-1, hidden)[:reviews] = incoming
+        layers, sums = [], []
+        for layer in reversed(range(count)):
+            w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
+            shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
+            grads = [table.new_zeros(len(pieces), *shape) for shape in shapes]
+            wanted = steps if layer or ctx.needs_input_grad[0] else 0
+            x_grad = table.new_empty(len(pieces), wanted, together, cells[layer][0].shape[1])
+            arrays = [tensor.numpy() for tensor in (above, factors[layer], *grads, x_grad)]
+            layers.append((layer, w_ih, w_hh, *arrays))
+            sums.append(grads)
+            above = x_grad
+        rows, words = table.numpy(), ids.numpy()
+
+        def run(piece: int) -> None:
+            part = pieces[piece]
+            for layer, w_ih, w_hh, above, mask, *grads in layers:
+                below, read = rows, words[part]
+                if layer:
+                    below, read = _as_table(states[layer - 1][piece], len(read))
+                h, each = states[layer][piece], [grad[piece] for grad in grads]
+                kernels.backward(above[piece], h, below, read, mask[part], w_ih, w_hh, *each)
+
+        _share(run, len(pieces))
+        gradients: list[Tensor] = []
+        for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
+            hidden, features = weight.shape
+            both = bias.sum(0)[:hidden]
+            of_ih, of_hh = ih.sum(0)[:hidden, :features], hh.sum(0)[:hidden, :hidden]
+            gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, *gradients
+        table_grad = torch.zeros_like(table)
+        given, result, threads = above.numpy(), table_grad.numpy(), _threads()
+        _share(lambda part: kernels.add_to_table(given, words, part, threads, result), threads)
+        return table_grad, None, None, *gradients
+
+
+def _check_shapes(
+    weights: Sequence[Tensor], table: Tensor, masks: Sequence[torch.Size | None], reviews: int
+) -> None:
+    """The loops do not look whether an index is inside of an array."""
+    features = table.shape[1]
+    for number, (cell, mask) in enumerate(zip(_by_cell(weights), masks, strict=True)):
+        hidden = len(cell[1])
+        expected = [(hidden, features), (hidden, hidden), (hidden,), (hidden,)]
+        found = [tuple(w.shape) for w in cell]
+        if found != expected:
+            raise ValueError(f"cell {number} has weights {found}: expected {expected}")
+        if mask is not None and mask != (reviews, features):
+            raise ValueError(f"mask {number} is {tuple(mask)}: expected {(reviews, features)}")
+        features = hidden
+
+
+def _by_cell(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+    """weight_ih, weight_hh, bias_ih and bias_hh of each cell."""
+    return [weights[i : i + 4] for i in range(0, len(weights), 4)]
+
+
+def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Array, ...]:
+    return _padded(w_ih.t()), _padded(b_ih + b_hh), _padded(w_hh.t())
+
+
+def _padded(values: Tensor) -> Array:
+    padded = values.new_zeros([_up(size, kernels.NUMBERS) for size in values.shape])
+    padded[tuple(slice(size) for size in values.shape)] = values.detach()
+    array: Array = padded.numpy()
+    return array
+
+
+def _checked(ids: Tensor, rows: int) -> Tensor:
+    """The ids as the loops read them, which do not look whether a row is there."""
+    if ids.numel():
+        low, high = ids.aminmax()
+        if low < 0 or high >= rows:
+            raise IndexError(f"ids from {low} to {high}: expected 0 to {rows - 1}")
+    return ids.long().contiguous()
+
+
+def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
+    """States (T, N, H*) as a table, and the ids (reviews, T) that read them in their order."""
+    steps, together, numbers = h.shape
+    return h.reshape(-1, numbers), _order(steps, together)[:reviews]
+
+
+@cache
+def _order(steps: int, together: int) -> Array:
+    return np.arange(steps * together, dtype=np.int64).reshape(steps, together).T.copy()  # (N, T)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _rows(reviews: int) -> int:
+    """N: reviews that go together, and rows in which there is none."""
+    return min(_TOGETHER, _up(reviews, kernels.ROWS))
+
+
+def _pieces(reviews: int) -> list[slice]:
+    return [slice(i, min(i + _TOGETHER, reviews)) for i in range(0, reviews, _TOGETHER)]
+
+
+def _threads() -> int:
+    return _own or torch.get_num_threads()
+
+
+def _share(run: Callable[[int], None], pieces: int) -> None:
+    """Runs 0, 1, ... `pieces` - 1 in several threads, and returns when all are done."""
+    threads = max(1, min(_threads(), pieces))
+
+    def some(thread: int) -> None:
+        for piece in range(thread, pieces, threads):
+            run(piece)
+
+    others = [_pool().submit(some, thread) for thread in range(1, threads)]
+    some(0)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fused")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads

@@ -1,0 +1,255 @@
+"""The compiled recurrence equals the plain loop, at every edge, and with any number of threads.
+
+Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
+"""
+
+import copy
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from networks import ThreeCells
+from torch import Tensor, nn
+
+from lit_imdb.errors import UserError
+from lit_imdb.model import fused, kernels
+from lit_imdb.model.folded import fold
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import engine_for
+
+Gradients = dict[str, Tensor]
+
+
+def gradients_of(net: SentimentRNN, engine: str, ids: Tensor, seed: int | None) -> Gradients:
+    """Logits, and the gradient of each trained parameter; dropout masks where there is a seed."""
+    net.zero_grad()
+    net.engine = engine
+    none = [None] * len(net.cells)
+    masks = none if seed is None else net.draw_masks(len(ids), torch.Generator().manual_seed(seed))
+    logits = net(ids, masks)
+    (logits * torch.linspace(-1, 2, len(ids), dtype=logits.dtype)).sum().backward()
+    found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    return {"logits": logits.detach(), **found}
+
+
+# (B, T, V, E, H): one of all; odd sizes; a part of 32 reviews and one more; wider than a vector
+SIZES = [(1, 1, 2, 1, 1), (3, 4, 9, 7, 5), (33, 3, 20, 17, 18), (70, 2, 5, 33, 16)]
+
+
+@pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_it_equals_the_plain_loop(
+    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None
+) -> None:
+    torch.manual_seed(0)
+    reviews, tokens, words, embedding, hidden = size
+    net = ThreeCells(words, embedding, hidden, 0.5).to(dtype)
+    for cell in net.cells:
+        cell.bias_hh.requires_grad_()
+        nn.init.normal_(cell.bias_hh)
+        nn.init.normal_(cell.bias_ih)
+    ids = torch.randint(words, (reviews, tokens))
+    expected = gradients_of(net, "reference", ids, seed)
+    found = gradients_of(net, "fused", ids, seed)
+    assert found.keys() == expected.keys() == {"logits", *dict(net.named_parameters())}
+    close = 1e-5 if dtype == torch.float32 else 1e-10
+    for name, value in expected.items():
+        assert (found[name] - value).norm() <= close * value.norm(), name
+    with torch.no_grad():
+        net.eval()
+        torch.testing.assert_close(fold(net)(ids), net(ids), atol=close, rtol=0)
+
+
+def test_the_tutorials_sizes_train_as_in_the_plain_loop() -> None:
+    torch.manual_seed(0)
+    net = SentimentRNN()
+    ids = (torch.rand(128, 80).pow(4) * 10_000).int()  # as in reviews: a few words many times
+    expected = gradients_of(net, "reference", ids, seed=1)
+    for name, found in gradients_of(net, "fused", ids, seed=1).items():
+        assert (found - expected[name]).norm() <= 1e-5 * expected[name].norm(), name
+
+
+def test_the_way_back_is_the_derivative() -> None:
+    torch.manual_seed(0)
+    cells = [nn.RNNCell(3, 4).double(), nn.RNNCell(4, 4).double()]
+    table = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    ids = torch.tensor([[0, 3, 3], [4, 1, 0]])
+    masks = [torch.rand(2, 3, dtype=torch.float64), torch.rand(2, 4, dtype=torch.float64)]
+    weights = [w for cell in cells for w in cell.parameters()]
+
+    def last(*_: Tensor) -> Tensor:
+        return fused.last_state(cells, table, ids, masks)
+
+    assert torch.autograd.gradcheck(last, (table, *weights))
+
+
+@pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
+def test_the_number_of_threads_changes_no_digit(seed: int | None) -> None:
+    torch.manual_seed(0)
+    net, ids = SentimentRNN(50, 20, 24), torch.randint(50, (130, 9))  # 5 parts
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            with fused.own_threads():
+                found.append(gradients_of(net, "fused", ids, seed))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for name, value in found[0].items():
+            assert torch.equal(other[name], value), name
+
+
+def test_a_new_network_is_the_same_with_any_number_of_threads() -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            torch.manual_seed(1)
+            found.append(SentimentRNN().state_dict())
+    finally:
+        torch.set_num_threads(before)
+    for name, value in found[0].items():
+        assert torch.equal(found[1][name], value), name
+
+
+def test_torch_has_its_threads_again_after_an_error() -> None:
+    before, meanwhile = torch.get_num_threads(), []
+
+    def fail() -> None:
+        with fused.own_threads(), fused.own_threads():
+            meanwhile.append((torch.get_num_threads(), fused._threads()))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert meanwhile == [(1, before)]
+    assert torch.get_num_threads() == fused._threads() == before
+
+
+def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:
+    net, found = SentimentRNN(9, 6, 5), []
+    embedded = torch.randn(4, 3, 6, requires_grad=True)
+    for net.engine in ("reference", "fused"):
+        found += torch.autograd.grad(net.logits_of(embedded).square().sum(), embedded)
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
+
+
+def test_a_frozen_embedding_gets_no_gradient() -> None:
+    net = SentimentRNN(9, 6, 5)
+    net.embedding.weight.requires_grad_(False)
+    ids = torch.randint(9, (4, 3))
+    expected = gradients_of(net, "reference", ids, None)
+    found = gradients_of(net, "fused", ids, None)
+    assert "embedding.weight" not in found
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_copies_and_mixed_precision_work() -> None:
+    net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), torch.randint(9, (4, 3))
+    expected = net(ids)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        torch.testing.assert_close(other(ids), expected, atol=0, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(ids)
+    torch.testing.assert_close(logits.float(), expected, atol=0.02, rtol=0)
+    logits.float().sum().backward()
+    assert net.cell0.weight_hh.grad is not None
+    assert net.cell0.weight_hh.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so(value: float) -> None:
+    net, ids = SentimentRNN(9, 6, 5, dropout=0), torch.tensor([[1, 2], [3, 4]])
+    with torch.no_grad():
+        net.embedding.weight[2, 0] = value
+        net.cell0.weight_ih[0, 0] = 0.0  # 0 times infinity is NaN
+    found = gradients_of(net, "fused", ids, None)
+    assert found["logits"].isnan().tolist() == [True, False]
+    assert found["cell0.weight_ih"].isnan().any()
+
+
+def test_tanh_is_within_some_last_digits() -> None:
+    cell = nn.RNNCell(1, 1)
+    for weight in (cell.weight_hh, cell.bias_ih, cell.bias_hh):
+        nn.init.zeros_(weight)
+    nn.init.ones_(cell.weight_ih)
+    x = torch.cat([torch.linspace(-12, 12, 20_001), torch.logspace(-30, 0, 301)])
+    with torch.no_grad():
+        h = fused.last_state([cell], x[:, None], torch.arange(len(x))[:, None], [None])[:, 0]
+    expected = torch.tanh(x.double())
+    assert ((h - expected).abs() <= 5e-7 * expected.abs()).all()
+
+
+@pytest.mark.parametrize("wrong", [-1, 9])
+def test_an_id_without_a_row_is_no_access_to_memory(wrong: int) -> None:
+    net = SentimentRNN(9, 6, 5, engine="fused").eval()
+    ids = torch.tensor([[1, 2, wrong]])
+    for network in (net, fold(net)):
+        with pytest.raises(IndexError, match="expected 0 to 8"):
+            network(ids)
+
+
+def test_weights_and_masks_of_other_shapes_are_no_access_to_memory() -> None:
+    net, ids = SentimentRNN(9, 6, 5, engine="fused"), torch.ones(4, 3, dtype=torch.int64)
+    for masks in ([torch.ones(3, 6), None], [None, torch.ones(4, 6)]):
+        with pytest.raises(ValueError, match=r"mask . is .*: expected \(4, "):
+            net(ids, masks)
+    net.cell1 = nn.RNNCell(4, 5)
+    for function in (net, fold):
+        with pytest.raises(ValueError, match="cell 1 has weights"):
+            function(ids if function is net else net)
+
+
+def test_no_reviews_have_no_logits() -> None:
+    net = SentimentRNN(9, 6, 5, engine="fused").eval()
+    ids = torch.ones(0, 3, dtype=torch.int64)
+    assert net(ids).shape == fold(net)(ids).shape == (0,)
+
+
+def test_it_is_for_32_and_64_bits_on_cpus() -> None:
+    net = SentimentRNN(9, 6, 5).bfloat16()
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    with pytest.raises(UserError, match=r"not torch.bfloat16; use --model.engine auto"):
+        engine_for("fused", cpu, net.cells)
+    with pytest.raises(UserError, match=r"expected a CPU, not cuda; use --model.engine auto"):
+        engine_for("fused", gpu, net.float().cells)
+    net.bfloat16()
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    assert torch.equal(net(ids, [None, None]), net.eval()(ids))  # auto takes the plain loop
+
+
+def test_a_fork_has_threads_of_its_own() -> None:
+    net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), torch.ones(70, 3).long()
+    with torch.no_grad(), fused.own_threads():
+        fused._own = 2
+        expected = net(ids)
+        context = multiprocessing.get_context("fork")
+        results = context.Queue()
+        child = context.Process(target=lambda: results.put(net(ids).numpy()))
+        child.start()
+        try:
+            found = results.get(timeout=60)
+        finally:
+            child.kill()
+            child.join()
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_without_a_folder_to_write_to_the_loops_compile_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = kernels.njit
+
+    def njit(**options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    monkeypatch.setattr(kernels, "_inner", njit(**kernels._OPTIONS))
+    assert kernels._compiled(lambda x: x + 1)(1) == 2
