@@ -6,6 +6,7 @@ Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
 import copy
 import multiprocessing
 import pickle
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -20,6 +21,14 @@ from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for
 
 Gradients = dict[str, Tensor]
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of torch's threads until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def gradients_of(net: SentimentRNN, engine: str, ids: Tensor, seed: int | None) -> Gradients:
@@ -87,38 +96,36 @@ def test_the_way_back_is_the_derivative() -> None:
 
 
 @pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
-def test_the_number_of_threads_changes_no_digit(seed: int | None) -> None:
+def test_the_number_of_threads_changes_no_digit(
+    seed: int | None, threads: Callable[[int], None]
+) -> None:
     torch.manual_seed(0)
     net, ids = SentimentRNN(50, 20, 24), torch.randint(50, (130, 9))  # 5 parts
-    before = torch.get_num_threads()
-    try:
-        found = []
-        for threads in (1, 2, 3, 8):
-            torch.set_num_threads(threads)
-            with fused.own_threads():
-                found.append(gradients_of(net, "fused", ids, seed))
-    finally:
-        torch.set_num_threads(before)
+    found = []
+    for number in (1, 2, 3, 8):
+        threads(number)
+        with fused.own_threads():
+            found.append(gradients_of(net, "fused", ids, seed))
     for other in found[1:]:
         for name, value in found[0].items():
             assert torch.equal(other[name], value), name
 
 
-def test_a_new_network_is_the_same_with_any_number_of_threads() -> None:
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            torch.manual_seed(1)
-            found.append(SentimentRNN().state_dict())
-    finally:
-        torch.set_num_threads(before)
+def test_a_new_network_is_the_same_with_any_number_of_threads(
+    threads: Callable[[int], None],
+) -> None:
+    found = []
+    for number in (1, 2):
+        threads(number)
+        torch.manual_seed(1)
+        found.append(SentimentRNN().state_dict())
     for name, value in found[0].items():
         assert torch.equal(found[1][name], value), name
 
 
-def test_torch_has_its_threads_again_after_an_error() -> None:
-    before, meanwhile = torch.get_num_threads(), []
+def test_torch_has_its_threads_again_after_an_error(threads: Callable[[int], None]) -> None:
+    threads(3)
+    meanwhile = []
 
     def fail() -> None:
         with fused.own_threads(), fused.own_threads():
@@ -127,8 +134,8 @@ def test_torch_has_its_threads_again_after_an_error() -> None:
 
     with pytest.raises(KeyError):
         fail()
-    assert meanwhile == [(1, before)]
-    assert torch.get_num_threads() == fused._threads() == before
+    assert meanwhile == [(1, 3)]
+    assert torch.get_num_threads() == fused._threads() == 3
 
 
 def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:

@@ -256,7 +256,8 @@ def test_hostile_reviews_neither_break_tables_nor_run(
     reviews = make_reviews(100)
     ugly = [(text.replace("\ud800", ""), number % 2) for number, text in enumerate(HOSTILE * 12)]
     ugly = [(f"{number} {text} film {number}", label) for number, (text, label) in enumerate(ugly)]
-    mixed = reviews + ugly
+    # at the end of each, which is what the tables show, whichever reviews they choose
+    mixed = [(f"{text} {HOSTILE[2]}", label) for text, label in reviews + ugly]
     random.Random(0).shuffle(mixed)
     corpus = write_jsonl(tmp_path / "corpus.jsonl", mixed)
     assert run(*TINY, "--data.source", corpus).status == 0
