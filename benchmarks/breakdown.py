@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from benchmarks.turns import Steps, serve
 from benchmarks.workers import batches
 from lit_imdb.memory import keep_freed_memory
-from lit_imdb.model import fused
+from lit_imdb.model import threads
 from lit_imdb.model.module import LitSentiment
 
 _now = time.perf_counter
@@ -44,14 +44,14 @@ def make_step(path: str) -> Steps:
     shared = itertools.cycle(
         ("forward, all tokens", "backward, all tokens", "gradient of the embedding")
     )
-    share = fused._share  # the three calls of a step, until all threads are done
+    share = threads.share  # the three calls of a step, until all threads are done
 
     def timed_share(run: Callable[[int], None], pieces: int) -> None:
         since = _now()
         share(run, pieces)
         clocks.add(next(shared), since)
 
-    fused._share = timed_share
+    threads.share = timed_share
 
     def step(number: int) -> None:
         since = _now()
@@ -70,7 +70,7 @@ def make_step(path: str) -> Steps:
 
     def run(steps: int) -> dict[str, float]:
         clocks.ms.clear()
-        with fused.own_threads():
+        with threads.own_threads():
             for number in range(steps):
                 step(number)
         return {name: ms / steps for name, ms in _parts(clocks.ms).items()}

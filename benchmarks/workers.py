@@ -19,9 +19,9 @@ from benchmarks.turns import WARM_UP, Pipe, Steps, serve
 from lit_imdb.main import main as train_py
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.model.folded import fold
-from lit_imdb.model.fused import own_threads
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.threads import own_threads
 
 BATCH = 128
 _SGEMM = 2048

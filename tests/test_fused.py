@@ -15,16 +15,17 @@ from networks import ThreeCells
 from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
-from lit_imdb.model import fused, kernels
+from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for
+from lit_imdb.model.threads import own_threads
 
 Gradients = dict[str, Tensor]
 
 
 @pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
+def set_threads() -> Iterator[Callable[[int], None]]:
     """Sets the number of torch's threads until the test ends."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
@@ -97,14 +98,14 @@ def test_the_way_back_is_the_derivative() -> None:
 
 @pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
 def test_the_number_of_threads_changes_no_digit(
-    seed: int | None, threads: Callable[[int], None]
+    seed: int | None, set_threads: Callable[[int], None]
 ) -> None:
     torch.manual_seed(0)
     net, ids = SentimentRNN(50, 20, 24), torch.randint(50, (130, 9))  # 5 parts
     found = []
     for number in (1, 2, 3, 8):
-        threads(number)
-        with fused.own_threads():
+        set_threads(number)
+        with own_threads():
             found.append(gradients_of(net, "fused", ids, seed))
     for other in found[1:]:
         for name, value in found[0].items():
@@ -112,30 +113,30 @@ def test_the_number_of_threads_changes_no_digit(
 
 
 def test_a_new_network_is_the_same_with_any_number_of_threads(
-    threads: Callable[[int], None],
+    set_threads: Callable[[int], None],
 ) -> None:
     found = []
     for number in (1, 2):
-        threads(number)
+        set_threads(number)
         torch.manual_seed(1)
         found.append(SentimentRNN().state_dict())
     for name, value in found[0].items():
         assert torch.equal(found[1][name], value), name
 
 
-def test_torch_has_its_threads_again_after_an_error(threads: Callable[[int], None]) -> None:
-    threads(3)
+def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int], None]) -> None:
+    set_threads(3)
     meanwhile = []
 
     def fail() -> None:
-        with fused.own_threads(), fused.own_threads():
-            meanwhile.append((torch.get_num_threads(), fused._threads()))
+        with own_threads(), own_threads():
+            meanwhile.append((torch.get_num_threads(), threads.number()))
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert meanwhile == [(1, 3)]
-    assert torch.get_num_threads() == fused._threads() == 3
+    assert torch.get_num_threads() == threads.number() == 3
 
 
 def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:
@@ -232,8 +233,8 @@ def test_it_is_for_32_and_64_bits_on_cpus() -> None:
 
 def test_a_fork_has_threads_of_its_own() -> None:
     net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), torch.ones(70, 3).long()
-    with torch.no_grad(), fused.own_threads():
-        fused._own = 2
+    with torch.no_grad(), own_threads():
+        threads._own = 2
         expected = net(ids)
         context = multiprocessing.get_context("fork")
         results = context.Queue()

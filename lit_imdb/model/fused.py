@@ -8,10 +8,7 @@ Shapes: B reviews, N of them together, C such parts, T tokens, V rows of a table
 cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -20,26 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lit_imdb.model import kernels
+from lit_imdb.model import kernels, threads
 
 _TOGETHER = 32  # reviews: their states of one cell stay in the second-level cache
-_own: int | None = None  # threads, while torch has one
 
 Array = np.ndarray[Any, Any]
-
-
-@contextmanager
-def own_threads() -> Iterator[None]:
-    """Torch has one thread meanwhile: its others would spin on for milliseconds after each call."""
-    global _own
-    torchs, outer = torch.get_num_threads(), _own
-    _own = outer or torchs
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        _own = outer
-        torch.set_num_threads(torchs)
 
 
 def last_state(
@@ -57,7 +39,7 @@ def last_state(
         IndexError: The table has no such row.
         ValueError: A mask or a weight has not the shape that its input asks for.
     """
-    weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+    weights = _weights(cells)
     _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
     last: Tensor = _Unrolled.apply(table, ids, tuple(masks), *weights)  # type: ignore[no-untyped-call]
     return last
@@ -72,7 +54,7 @@ class Evaluation:
 
     @torch.no_grad()
     def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor) -> None:
-        weights = [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+        weights = _weights(cells)
         _check_shapes(weights, table, [None] * len(cells), 0)
         first = cells[0]
         added = nn.functional.linear(table, first.weight_ih, first.bias_ih + first.bias_hh)
@@ -100,7 +82,7 @@ class Evaluation:
                 below, read = _as_table(h, len(read))
             last[pieces[piece]] = h[-1, : len(read), : self._hidden]
 
-        _share(run, len(pieces))
+        threads.share(run, len(pieces))
         return torch.from_numpy(last)
 
 
@@ -127,7 +109,7 @@ class _Unrolled(torch.autograd.Function):
                 kernels.forward(below, read, mask[pieces[piece]], w_ih, bias, w_hh, h[piece])
                 below, read = _as_table(h[piece], len(read))
 
-        _share(run, len(pieces))
+        threads.share(run, len(pieces))
         ctx.save_for_backward(table, ids, *factors, *states, *weights)
         last = states[-1][:, -1].flatten(0, 1)  # (C N, H*)
         return last[:reviews, : len(weights[-1])].clone()
@@ -166,7 +148,7 @@ class _Unrolled(torch.autograd.Function):
                 h, each = states[layer][piece], [grad[piece] for grad in grads]
                 kernels.backward(above[piece], h, below, read, mask[part], w_ih, w_hh, *each)
 
-        _share(run, len(pieces))
+        threads.share(run, len(pieces))
         gradients: list[Tensor] = []
         for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
             hidden, features = weight.shape
@@ -176,9 +158,18 @@ class _Unrolled(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, None, None, *gradients
         table_grad = torch.zeros_like(table)
-        given, result, threads = above.numpy(), table_grad.numpy(), _threads()
-        _share(lambda part: kernels.add_to_table(given, words, part, threads, result), threads)
+        given, result, parts = above.numpy(), table_grad.numpy(), threads.number()
+        threads.share(lambda part: kernels.add_to_table(given, words, part, parts, result), parts)
         return table_grad, None, None, *gradients
+
+
+def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
+    return [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+
+
+def _by_cell(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+    """weight_ih, weight_hh, bias_ih and bias_hh of each cell."""
+    return [weights[i : i + 4] for i in range(0, len(weights), 4)]
 
 
 def _check_shapes(
@@ -195,11 +186,6 @@ def _check_shapes(
         if mask is not None and mask != (reviews, features):
             raise ValueError(f"mask {number} is {tuple(mask)}: expected {(reviews, features)}")
         features = hidden
-
-
-def _by_cell(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-    """weight_ih, weight_hh, bias_ih and bias_hh of each cell."""
-    return [weights[i : i + 4] for i in range(0, len(weights), 4)]
 
 
 def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Array, ...]:
@@ -233,8 +219,8 @@ def _order(steps: int, together: int) -> Array:
     return np.arange(steps * together, dtype=np.int64).reshape(steps, together).T.copy()  # (N, T)
 
 
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
 
 
 def _rows(reviews: int) -> int:
@@ -244,30 +230,3 @@ def _rows(reviews: int) -> int:
 
 def _pieces(reviews: int) -> list[slice]:
     return [slice(i, min(i + _TOGETHER, reviews)) for i in range(0, reviews, _TOGETHER)]
-
-
-def _threads() -> int:
-    return _own or torch.get_num_threads()
-
-
-def _share(run: Callable[[int], None], pieces: int) -> None:
-    """Runs 0, 1, ... `pieces` - 1 in several threads, and returns when all are done."""
-    threads = max(1, min(_threads(), pieces))
-
-    def some(thread: int) -> None:
-        for piece in range(thread, pieces, threads):
-            run(piece)
-
-    others = [_pool().submit(some, thread) for thread in range(1, threads)]
-    some(0)
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fused")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads

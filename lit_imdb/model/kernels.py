@@ -131,27 +131,6 @@ def _add_product(total, a, b):
             _store(total, i + 6, j, t6), _store(total, i + 7, j, t7)
 
 
-@_inner
-def _add_transposed_product(total, a, b):
-    """total* (M, N) += a*^T b* of a* (K, M) and b* (K, N), as above."""
-    for i in range(0, total.shape[0], ROWS):
-        for j in range(0, total.shape[1], LANES):
-            t0, t1 = _load(total, i, j), _load(total, i + 1, j)
-            t2, t3 = _load(total, i + 2, j), _load(total, i + 3, j)
-            t4, t5 = _load(total, i + 4, j), _load(total, i + 5, j)
-            t6, t7 = _load(total, i + 6, j), _load(total, i + 7, j)
-            for k in range(a.shape[0]):
-                v = _load(b, k, j)
-                t0, t1 = _add(a, k, i, v, t0), _add(a, k, i + 1, v, t1)
-                t2, t3 = _add(a, k, i + 2, v, t2), _add(a, k, i + 3, v, t3)
-                t4, t5 = _add(a, k, i + 4, v, t4), _add(a, k, i + 5, v, t5)
-                t6, t7 = _add(a, k, i + 6, v, t6), _add(a, k, i + 7, v, t7)
-            _store(total, i, j, t0), _store(total, i + 1, j, t1)
-            _store(total, i + 2, j, t2), _store(total, i + 3, j, t3)
-            _store(total, i + 4, j, t4), _store(total, i + 5, j, t5)
-            _store(total, i + 6, j, t6), _store(total, i + 7, j, t7)
-
-
 def _tanh(x: float) -> float:
     return math.tanh(x)
 
@@ -256,9 +235,9 @@ def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_
                 row[j] = slope[j] * (1 - state[j] * state[j])
                 bias_grad[j] += row[j]
         _gather(table, ids, t, mask, inputs)
-        _add_transposed_product(w_ih_grad, d, inputs)
+        _add_product(w_ih_grad, d.T, inputs)
         if t:
-            _add_transposed_product(w_hh_grad, d, h[t - 1, :end])
+            _add_product(w_hh_grad, d.T, h[t - 1, :end])
         if len(x_grad):
             for n in range(end):
                 row = into[n]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
+from lit_imdb.model.threads import own_threads
 
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
@@ -111,11 +112,7 @@ def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
 
 def threads_of(engine: Engine) -> AbstractContextManager[None]:
     """What training steps are to run in: `fused` has threads of its own."""
-    if engine is not fused:
-        return nullcontext()
-    from lit_imdb.model.fused import own_threads
-
-    return own_threads()
+    return own_threads() if engine is fused else nullcontext()
 
 
 def other_than_tanh(cells: Cells) -> nn.Module | None:
