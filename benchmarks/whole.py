@@ -23,7 +23,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     if keras:
         commands["tutorial"] = [*keras, "--whole"]
     rounds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(1 if setting.quick else 3):
+    for _ in range(1 if setting.quick else 7):
         shutil.rmtree(folder / "cache", ignore_errors=True)  # the first command prepares anew
         for name, command in commands.items():
             log = folder / f"{name}.log"

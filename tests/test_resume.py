@@ -32,11 +32,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, *args: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *args: str, threads: int = 1) -> "subprocess.Popen[bytes]":
     folder.mkdir(exist_ok=True)
     log = (folder / "log.txt").open("ab")
     command = [sys.executable, str(ROOT / "train.py"), *args, *crash.ARGUMENTS]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
@@ -53,6 +53,12 @@ def wait_for_step(folder: Path, process: "subprocess.Popen[bytes]", least: int) 
 @pytest.mark.slow
 def test_runs_killed_in_every_phase_end_bit_identical() -> None:
     assert crash.run(runs=len(crash.PHASES), seed=1) == []
+
+
+@pytest.mark.slow
+def test_any_number_of_threads_gives_the_same_run(whole: Path, tmp_path: Path) -> None:
+    assert start(tmp_path, "fit", threads=3).wait() == 0, (tmp_path / "log.txt").read_text()
+    assert crash.differences(whole, tmp_path) == []
 
 
 @pytest.mark.slow
