@@ -5,18 +5,23 @@ Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
 
 import copy
 import multiprocessing
+import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import run_script
 from networks import ThreeCells
 from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
 from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
+from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for
 from lit_imdb.model.threads import own_threads
@@ -217,6 +222,9 @@ def test_no_reviews_have_no_logits() -> None:
     net = SentimentRNN(9, 6, 5, engine="fused").eval()
     ids = torch.ones(0, 3, dtype=torch.int64)
     assert net(ids).shape == fold(net)(ids).shape == (0,)
+    net(ids).sum().backward()
+    assert net.embedding.weight.grad is not None
+    assert not net.embedding.weight.grad.any()
 
 
 def test_it_is_for_32_and_64_bits_on_cpus() -> None:
@@ -231,10 +239,10 @@ def test_it_is_for_32_and_64_bits_on_cpus() -> None:
     assert torch.equal(net(ids, [None, None]), net.eval()(ids))  # auto takes the plain loop
 
 
-def test_a_fork_has_threads_of_its_own() -> None:
+def test_a_fork_has_threads_of_its_own(set_threads: Callable[[int], None]) -> None:
+    set_threads(2)
     net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), torch.ones(70, 3).long()
     with torch.no_grad(), own_threads():
-        threads._own = 2
         expected = net(ids)
         context = multiprocessing.get_context("fork")
         results = context.Queue()
@@ -259,5 +267,139 @@ def test_without_a_folder_to_write_to_the_loops_compile_all_the_same(
         return real(**options)
 
     monkeypatch.setattr(kernels, "njit", njit)
-    monkeypatch.setattr(kernels, "_inner", njit(**kernels._OPTIONS))
-    assert kernels._compiled(lambda x: x + 1)(1) == 2
+    assert kernels._Compiled(lambda x: x + 1)(1) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_compiled_code_is_not_used(suffix: str, tmp_path: Path) -> None:
+    script = (
+        "import torch; from lit_imdb.model.network import SentimentRNN\n"
+        "print(SentimentRNN(9, 6, 5, 0, 'fused')(torch.ones(2, 3).long()).shape)"
+    )
+    for _ in range(2):
+        output = run_script(script, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+        assert output.out == "torch.Size([2])\n", output.err
+        files = list(tmp_path.rglob(f"*.{suffix}"))
+        assert files
+        for file in files:
+            os.truncate(file, 0 if suffix == "nbi" else 100)
+
+
+def test_a_trained_module_is_pickled_and_copied_with_its_folded_network() -> None:
+    ids = torch.randint(9, (4, 3))
+    lit = LitSentiment(9, 6, 5)
+    lit.on_validation_epoch_start()
+    expected = lit._folded(ids)
+    copies = [copy.deepcopy(lit), pickle.loads(pickle.dumps(lit))]
+    with torch.no_grad():
+        for parameter in lit.parameters():
+            parameter.zero_()
+    for other in copies:
+        torch.testing.assert_close(other._folded(ids), expected, atol=0, rtol=0)
+
+
+def test_evaluation_is_the_same_with_any_number_of_threads(
+    set_threads: Callable[[int], None],
+) -> None:
+    torch.manual_seed(0)
+    net, ids = SentimentRNN(10_000, 20, 24), torch.randint(10_000, (128, 80))
+    found = []
+    for number in (1, 2, 3, 4):
+        set_threads(number)
+        found.append(fold(net)(ids))
+    assert all(torch.equal(other, found[0]) for other in found)
+
+
+def test_evaluation_within_mixed_precision_is_in_full_precision() -> None:
+    net, ids = SentimentRNN(9, 6, 5).eval(), torch.randint(9, (4, 3))
+    expected = fold(net)(ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        folded = fold(net)
+    torch.testing.assert_close(folded(ids), expected, atol=0, rtol=0)
+
+
+def test_ids_are_integers_of_any_kind() -> None:
+    net = SentimentRNN(9, 6, 5, engine="fused").eval()
+    expected = net(torch.ones(2, 3).long())
+    for dtype in (torch.uint8, torch.int16, torch.uint16, torch.int32):
+        assert torch.equal(net(torch.ones(2, 3).to(dtype)), expected)
+    for ids in (torch.full((2, 3), torch.nan), torch.ones(2, 3)):
+        with pytest.raises(TypeError, match="expected integers"):
+            net(ids)
+
+
+def test_types_that_differ_are_said_or_brought_together() -> None:
+    net, ids = SentimentRNN(9, 6, 5, engine="fused").eval(), torch.ones(2, 3).long()
+    expected = net(ids)
+    net.embedding.double()
+    torch.testing.assert_close(net(ids), expected)
+    torch.testing.assert_close(fold(net)(ids), expected)
+    masks = [torch.ones(2, 6).bool(), torch.ones(2, 5).bfloat16()]
+    torch.testing.assert_close(net(ids, masks), expected)
+    net.cell1.double()
+    with pytest.raises(ValueError, match="expected one type"):
+        net(ids)
+
+
+def test_a_stale_number_of_features_is_no_access_to_memory() -> None:
+    net, ids = SentimentRNN(9, 6, 5, engine="fused").eval(), torch.ones(2, 3).long()
+    expected = net(ids)
+    net.cell1.input_size = 3_000_000
+    torch.testing.assert_close(fold(net)(ids), expected)
+
+
+def test_an_embedding_that_does_more_than_look_up_is_asked() -> None:
+    net, ids = SentimentRNN(9, 6, 5, dropout=0), torch.tensor([[0, 1, 2], [3, 0, 0]])
+    net.embedding = nn.Embedding(9, 6, padding_idx=0)
+    expected = gradients_of(net, "reference", ids, None)
+    found = gradients_of(net, "fused", ids, None)
+    assert not found["embedding.weight"][0].any()
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    net.embedding = nn.Sequential(net.embedding, nn.ReLU())  # type: ignore[assignment]
+    torch.testing.assert_close(fold(net.eval())(ids), net(ids))
+
+
+def test_threads_work_on_to_the_end_when_one_fails(set_threads: Callable[[int], None]) -> None:
+    set_threads(2)
+    done = []
+
+    def run(piece: int) -> None:
+        if piece == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        done.append(piece)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.share(run, 4)
+    assert done == [1, 3]
+
+
+@pytest.mark.slow
+def test_it_works_while_the_interpreter_ends(tmp_path: Path) -> None:
+    script = (
+        "import atexit, torch; from lit_imdb.model.network import SentimentRNN\n"
+        "torch.set_num_threads(2); net = SentimentRNN(9, 6, 5, 0, 'fused')\n"
+        "ids = torch.ones(70, 3).long(); net(ids)\n"
+        "atexit.register(lambda: print(net(ids).shape))"
+    )
+    output = run_script(script, tmp_path)
+    assert output.out == "torch.Size([70])\n", output.err
+
+
+def test_a_compiled_network_asks_for_the_loops() -> None:
+    net, ids = SentimentRNN(9, 6, 5, engine="fused").eval(), torch.ones(2, 3).long()
+    found = torch.compile(net, backend="eager")(ids)
+    torch.testing.assert_close(found, net(ids), atol=0, rtol=0)
+
+
+def test_a_review_more_changes_no_gradient_of_an_infinite_weight() -> None:
+    net, found = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), []
+    with torch.no_grad():
+        net.cell0.weight_ih[0, 0] = torch.inf
+    for reviews in (7, 8):
+        net.zero_grad()
+        net(torch.ones(reviews, 1).long())[0].backward()
+        found.append(net.cell0.bias_ih.grad)
+    assert torch.equal(*found)
+    assert found[0].isfinite().all()

@@ -13,16 +13,19 @@ from lit_imdb.model.recurrence import engine_for, fused
 
 
 def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
-    """The fastest way from ids (B, T) to logits (B,), with the weights as they are now."""
-    if engine_for(net.engine, net.head.weight.device, net.cells) is not fused:
-        return net.forward
-    from lit_imdb.model.fused import Evaluation
+    """The fastest way from ids (B, T) to logits (B,), until weights change."""
+    engine = engine_for(net.engine, net.head.weight.device, net.cells)
+    return _Folded(net).forward if engine is fused and net.looks_up_plainly else net.forward
 
-    states = Evaluation(net.cells, net.embedding.weight)
+
+class _Folded:
+    def __init__(self, net: SentimentRNN) -> None:
+        from lit_imdb.model.fused import Evaluation
+
+        self._head = net.head
+        self._states = Evaluation(net.cells, net.embedding.weight)
 
     @torch.no_grad()
-    def logits(ids: Tensor) -> Tensor:
-        logit: Tensor = net.head(states.last_state(ids)).squeeze(1)
+    def forward(self, ids: Tensor) -> Tensor:
+        logit: Tensor = self._head(self._states.last_state(ids)).squeeze(1)  # (B,)
         return logit
-
-    return logits

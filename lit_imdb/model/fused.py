@@ -2,7 +2,8 @@
 
 A thread takes some of a batch's reviews through all tokens and cells without waiting for the
 others. Which reviews go together does not depend on the number of threads, so neither does any
-result.
+result. Every cell reads rows of a table by their numbers: the first one the embedding by word, the
+others the states of the cell below by token.
 
 Shapes: B reviews, N of them together, C such parts, T tokens, V rows of a table, E features of a
 cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
@@ -37,7 +38,8 @@ def last_state(
 
     Raises:
         IndexError: The table has no such row.
-        ValueError: A mask or a weight has not the shape that its input asks for.
+        TypeError: ids are no integers.
+        ValueError: A mask or a weight has not the shape or the type that its input asks for.
     """
     weights = _weights(cells)
     _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
@@ -55,16 +57,19 @@ class Evaluation:
     @torch.no_grad()
     def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor) -> None:
         weights = _weights(cells)
+        table = table.to(weights[0].dtype)
         _check_shapes(weights, table, [None] * len(cells), 0)
-        first = cells[0]
-        added = nn.functional.linear(table, first.weight_ih, first.bias_ih + first.bias_hh)
+        w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
+        with torch.autocast("cpu", enabled=False):
+            # in 64 bits: the last digit of 32 would depend on the number of threads
+            added = nn.functional.linear(table.double(), w_ih, b_ih + b_hh).to(table.dtype)
         self._table = _padded(added)  # (V*, H*)
         self._words = len(table)
-        self._features = [cell.input_size for cell in cells]
-        self._hidden = cells[-1].hidden_size
+        self._features = [w.shape[1] for w in weights[::4]]
+        self._hidden = len(weights[-1])
         self._stack = [_for_forward(*cell) for cell in _by_cell(weights)]
-        w_ih, *others = self._stack[0]
-        self._stack[0] = w_ih[:0], *others  # see kernels.forward
+        unused, *others = self._stack[0]
+        self._stack[0] = unused[:0], *others  # the table has it
 
     def last_state(self, ids: Tensor) -> Tensor:
         """(B, H) of ids (B, T); raises IndexError as above."""
@@ -98,7 +103,7 @@ class _Unrolled(torch.autograd.Function):
         for mask, cell in zip(masks, _by_cell(weights), strict=True):
             w_ih, bias, w_hh = _for_forward(*cell)
             factor = table.new_ones(reviews, cell[0].shape[1]) if mask is None else mask
-            factors.append(factor.contiguous())
+            factors.append(factor.to(table.dtype).contiguous())
             states.append(table.new_empty(len(pieces), steps, _rows(reviews), len(w_hh)))
             layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
         rows, words = table.numpy(), ids.numpy()
@@ -159,7 +164,9 @@ class _Unrolled(torch.autograd.Function):
             return None, None, None, *gradients
         table_grad = torch.zeros_like(table)
         given, result, parts = above.numpy(), table_grad.numpy(), threads.number()
-        threads.share(lambda part: kernels.add_to_table(given, words, part, parts, result), parts)
+        if reviews:
+            add = kernels.add_to_table
+            threads.share(lambda part: add(given, words, part, parts, result), parts)
         return table_grad, None, None, *gradients
 
 
@@ -176,6 +183,10 @@ def _check_shapes(
     weights: Sequence[Tensor], table: Tensor, masks: Sequence[torch.Size | None], reviews: int
 ) -> None:
     """The loops do not look whether an index is inside of an array."""
+    dtypes = {table.dtype, *(weight.dtype for weight in weights)}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(str(dtype) for dtype in dtypes))
+        raise ValueError(f"embedding and cells are of {names}: expected one type")
     features = table.shape[1]
     for number, (cell, mask) in enumerate(zip(_by_cell(weights), masks, strict=True)):
         hidden = len(cell[1])
@@ -201,11 +212,14 @@ def _padded(values: Tensor) -> Array:
 
 def _checked(ids: Tensor, rows: int) -> Tensor:
     """The ids as the loops read them, which do not look whether a row is there."""
+    if ids.is_floating_point() or ids.is_complex():
+        raise TypeError(f"ids are of {ids.dtype}: expected integers")
+    ids = ids.long().contiguous()
     if ids.numel():
         low, high = ids.aminmax()
         if low < 0 or high >= rows:
             raise IndexError(f"ids from {low} to {high}: expected 0 to {rows - 1}")
-    return ids.long().contiguous()
+    return ids
 
 
 def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
@@ -216,7 +230,8 @@ def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
 
 @cache
 def _order(steps: int, together: int) -> Array:
-    return np.arange(steps * together, dtype=np.int64).reshape(steps, together).T.copy()  # (N, T)
+    """Where token t of review n stands among T N rows, (N, T)."""
+    return np.arange(steps * together, dtype=np.int64).reshape(steps, together).T.copy()
 
 
 def _up(size: int, multiple: int) -> int:

@@ -1,11 +1,12 @@
 """The loops of the `fused` engine, compiled for this machine's processor by numba.
 
-Each works on the reviews [first, last) of a batch and shares nothing with the others, so that
-threads can take some reviews each. Compiled code does not look whether an index is inside of an
+Each works on some reviews of a batch and shares nothing with the others, so that threads can take
+some reviews each. Compiled code does not look whether an index is inside of an
 array: the callers in fused.py give shapes that fit.
 
-Shapes: B reviews, T tokens, V words, E features of a cell's input, H hidden units. Arrays marked *
-are padded with zeros, rows to a multiple of ROWS and numbers to one of NUMBERS.
+Shapes: B reviews, N of them together, T tokens, V words, E features of a cell's input, H hidden
+units. Arrays marked * are padded: reviews to a multiple of ROWS, with any numbers, the sizes of
+weights and rows to one of NUMBERS, with zeros.
 """
 
 import math
@@ -18,25 +19,44 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-NUMBERS = 16  # a row is a multiple of so many numbers
-ROWS = 8  # of a tile: so many sums are kept in registers
-# a vector fills a register: with twice as many numbers the sums of a tile need all 16 of AVX2
-LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
+NUMBERS = 16  # a row is a multiple of so many numbers, whatever the processor's vectors hold
+ROWS = 8  # of a tile, whose sums all stay in registers; it divides NUMBERS
+
+
+def _lanes() -> int:
+    """Numbers in a vector: those of one float32 register, so that 8 of them and more are free."""
+    try:
+        return 16 if binding.get_host_cpu_features().get("avx512f") else 8
+    except RuntimeError:  # LLVM does not know this platform's features
+        return 8
+
+
+LANES = _lanes()
 
 _OPTIONS: Any = {
     "nogil": True,
     "error_model": "numpy",  # x / 0 is infinite; a check of each divisor would forbid vectors
-    "fastmath": {"contract", "reassoc", "arcp", "nsz"},  # all but: there is no NaN
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},  # without those that hide NaN and infinity
 }
 _inner: Callable[[Any], Any] = njit(**_OPTIONS)
 
 
-def _compiled(function: Any) -> Any:
-    """Compiled at the first call, and kept on disk for the next process."""
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder that may be written to: compiled anew each time
-        return _inner(function)
+class _Compiled:
+    """A function that is compiled at its first call, and kept on disk for the next process."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        try:
+            self._kept = njit(cache=True, **_OPTIONS)(function)
+        except RuntimeError:  # no folder that may be written to
+            self._kept = _inner(function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self._kept(*arguments)
+        except Exception:  # what was kept is damaged, or the disk is full: compile for this process
+            self._kept = _inner(self._function)
+            return self._kept(*arguments)
 
 
 class _Vector(types.Type):
@@ -139,12 +159,12 @@ def _tanh(x: float) -> float:
 def _tanh_of(x):
     """For float32 Eigen's quotient of polynomials, as TensorFlow uses it: it fits in vectors.
 
-    `ptanh_float` in Eigen/src/Core/MathFunctionsImpl.h; within 2e-7 of tanh.
+    `ptanh_float` in Eigen/src/Core/MathFunctionsImpl.h; within 2.4e-7 of tanh.
     """
     if x != types.float32:
         return lambda x: math.tanh(x)
     one = np.float32
-    most = one(7.90531110763549805)  # tanh is 1 from here on, in float32
+    most = one(7.90531110763549805)  # where the quotient is nearest to 1: 1 - 2.4e-7
     a13, a11, a9 = one(-2.76076847742355e-16), one(2.00018790482477e-13), one(-8.60467152213735e-11)
     a7, a5, a3 = one(5.12229709037114e-08), one(1.48572235717979e-05), one(6.37261928875436e-04)
     a1, b6, b4 = one(4.89352455891786e-03), one(1.19825839466702e-06), one(1.18534705686654e-04)
@@ -169,13 +189,13 @@ def _gather(table, ids, t, mask, inputs):
             row[e] = word[e] * factor[e]
 
 
-@_compiled
+@_Compiled
 def forward(table, ids, mask, w_ih, bias, w_hh, h):
     """h_t = tanh(W_ih (m x_t) + b + W_hh h_(t-1)), h_0 = 0, where x_t are rows of a table.
 
     Args: table (V, E), at least as wide as the mask; ids (N, T) of its rows; mask m (N, E);
-        w_ih* (E, H); bias* (H,); w_hh* (H, H); h* (T, N, H), overwritten. With a w_ih of no rows
-        the table* (V, H) has what W_ih and b make of each word.
+        w_ih* (E, H); bias* (H,); w_hh* (H, H); h* (T, N, H), overwritten, its padding with
+        anything. Where w_ih has no rows, W_ih x + b is in the table* (V, H) already, for each word.
     """
     reviews, steps = ids.shape
     end = -(-reviews // ROWS) * ROWS
@@ -202,7 +222,7 @@ def forward(table, ids, mask, w_ih, bias, w_hh, h):
                 row[j] = _tanh(row[j])
 
 
-@_compiled
+@_Compiled
 def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_grad, x_grad):
     """Backpropagation through time, with g_t the gradient of h_t and d_t that of what tanh is of.
 
@@ -219,17 +239,17 @@ def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_
     inputs, into = np.zeros((end, w_ih.shape[1]), h.dtype), np.zeros((end, w_ih.shape[1]), h.dtype)
     for t in range(steps - 1, -1, -1):
         token = t - (steps - len(above))
-        for n in range(end):
+        for n in range(reviews):
             row = g[n]
             for j in range(len(row)):
                 row[j] = 0
-            if token >= 0 and n < reviews:
+            if token >= 0:
                 coming = above[token, n]
                 for j in range(len(coming)):
                     row[j] = coming[j]
         if t < steps - 1:
             _add_product(g, d, w_hh)
-        for n in range(end):
+        for n in range(reviews):  # d of the padding stays 0
             slope, row, state = g[n], d[n], h[t, n]
             for j in range(len(row)):
                 row[j] = slope[j] * (1 - state[j] * state[j])
@@ -250,7 +270,7 @@ def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_
                     row[e] = given[e] * factor[e]
 
 
-@_compiled
+@_Compiled
 def add_to_table(gradients, ids, part, parts, table):
     """table (V, E) at ids (B, T) += gradients (C, T, N, E), for every `parts`-th word from `part`.
 

@@ -45,6 +45,14 @@ class SentimentRNN(nn.Module):
         """The stack, in the order in which the cells read; all other code goes by this."""
         return self.cell0, self.cell1
 
+    @property
+    def looks_up_plainly(self) -> bool:
+        """Whether the embedding does nothing but look up: then a loop can do that as it goes."""
+        table = self.embedding
+        if type(table) is not nn.Embedding or table.padding_idx is not None:
+            return False
+        return table.max_norm is None and not table.scale_grad_by_freq and not table.sparse
+
     def reset_parameters(self) -> None:
         """Keras's initial values, so that the first epochs go as in the tutorial."""
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
@@ -73,7 +81,7 @@ class SentimentRNN(nn.Module):
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
         engine = recurrence.engine_for(self.engine, ids.device, self.cells)
-        if engine is recurrence.fused:
+        if engine is recurrence.fused and self.looks_up_plainly:
             masks = masks or [None] * len(self.cells)
             hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks)
             return self._logit(hidden)

@@ -51,7 +51,7 @@ def reference(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
 def fused(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
     """The same as compiled loops, with the way back by hand: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
-    order = torch.arange(reviews * steps).view(reviews, steps)
+    order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
     return fused_words(cells, inputs.reshape(-1, features), order, masks)
 
 
@@ -59,7 +59,11 @@ def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks) -> Tenso
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import last_state  # imports numba: 0.15 s
 
-    return last_state(cells, table.to(cells[0].weight_ih.dtype), ids, masks)
+    table = table.to(cells[0].weight_ih.dtype)
+    if torch.compiler.is_compiling():  # it cannot look into other compiled code
+        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks)  # type: ignore[no-untyped-call]
+        return last
+    return last_state(cells, table, ids, masks)
 
 
 def cudnn(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:

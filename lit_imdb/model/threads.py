@@ -1,45 +1,63 @@
 """The threads of the `fused` engine, beside torch's."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 
 import torch
 
-_own: int | None = None  # how many, while torch has one
+_lock = threading.Lock()
+_inside = 0  # how many are in `own_threads`
+_own = 1  # threads, while torch has one
 
 
 @contextmanager
 def own_threads() -> Iterator[None]:
-    """Torch has one thread meanwhile: its others would spin on for milliseconds after each call."""
-    global _own
-    torchs, outer = torch.get_num_threads(), _own
-    _own = outer or torchs
+    """Torch has one thread meanwhile: its others would spin on for milliseconds after each call.
+
+    For the whole process: train one network at a time.
+    """
+    global _inside, _own
+    with _lock:
+        if not _inside:
+            _own = torch.get_num_threads()
+        _inside += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        _own = outer
-        torch.set_num_threads(torchs)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                torch.set_num_threads(_own)
 
 
 def number() -> int:
-    """How many threads work: as many as torch has been given."""
-    return _own or torch.get_num_threads()
+    """How many threads work: as many as torch has, or had before `own_threads`."""
+    return _own if _inside else torch.get_num_threads()
 
 
 def share(run: Callable[[int], None], pieces: int) -> None:
-    """Runs 0, 1, ... `pieces` - 1 in several threads, and returns when all are done."""
+    """Runs 0, 1, ... `pieces` - 1 in several threads, and ends when all have ended."""
     threads = max(1, min(number(), pieces))
 
     def some(thread: int) -> None:
         for piece in range(thread, pieces, threads):
             run(piece)
 
-    others = [_pool().submit(some, thread) for thread in range(1, threads)]
-    some(0)
+    others = []
+    try:
+        for thread in range(1, threads):
+            try:
+                others.append(_pool().submit(some, thread))
+            except RuntimeError:  # the interpreter is ending and takes no more work
+                some(thread)
+        some(0)
+    finally:
+        wait(others)
     for other in others:
         other.result()
 
