@@ -129,8 +129,9 @@ class _Unrolled(torch.autograd.Function):
         reviews, steps = ids.shape
         pieces = _pieces(reviews)
         together, hidden = _rows(reviews), incoming.shape[1]
-        above = incoming.new_zeros(len(pieces), 1, together, hidden)  # reaches the last state
-        above.view(-1, hidden)[:reviews] = incoming
+        # what reaches a cell's states from above: the last cell's last state alone, here
+        coming = incoming.new_zeros(len(pieces), 1, together, hidden)
+        coming.view(-1, hidden)[:reviews] = incoming
         layers, sums = [], []
         for layer in reversed(range(count)):
             w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
@@ -138,10 +139,10 @@ class _Unrolled(torch.autograd.Function):
             grads = [table.new_zeros(len(pieces), *shape) for shape in shapes]
             wanted = steps if layer or ctx.needs_input_grad[0] else 0
             x_grad = table.new_empty(len(pieces), wanted, together, cells[layer][0].shape[1])
-            arrays = [tensor.numpy() for tensor in (above, factors[layer], *grads, x_grad)]
+            arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
             layers.append((layer, w_ih, w_hh, *arrays))
             sums.append(grads)
-            above = x_grad
+            coming = x_grad
         rows, words = table.numpy(), ids.numpy()
 
         def run(piece: int) -> None:
@@ -156,14 +157,14 @@ class _Unrolled(torch.autograd.Function):
         threads.share(run, len(pieces))
         gradients: list[Tensor] = []
         for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
-            hidden, features = weight.shape
-            both = bias.sum(0)[:hidden]
-            of_ih, of_hh = ih.sum(0)[:hidden, :features], hh.sum(0)[:hidden, :hidden]
+            units, features = weight.shape
+            both = bias.sum(0)[:units]
+            of_ih, of_hh = ih.sum(0)[:units, :features], hh.sum(0)[:units, :units]
             gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
         if not ctx.needs_input_grad[0]:
             return None, None, None, *gradients
         table_grad = torch.zeros_like(table)
-        given, result, parts = above.numpy(), table_grad.numpy(), threads.number()
+        given, result, parts = coming.numpy(), table_grad.numpy(), threads.number()
         if reviews:
             add = kernels.add_to_table
             threads.share(lambda part: add(given, words, part, parts, result), parts)

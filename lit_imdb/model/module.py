@@ -109,7 +109,7 @@ class LitSentiment(LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        # the closure is the whole step: zero_grad, forward, backward
+        # the closure is the whole step, forward and backward: `fused` shares it among its threads
         engine = engine_for(self.net.engine, self.device, self.net.cells)
         with threads_of(engine):
             optimizer.step(closure=optimizer_closure)
