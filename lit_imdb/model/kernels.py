@@ -1,8 +1,8 @@
 """The loops of the `fused` engine, compiled for this machine's processor by numba.
 
 Each works on some reviews of a batch and shares nothing with the others, so that threads can take
-some reviews each. Compiled code does not look whether an index is inside of an
-array: the callers in fused.py give shapes that fit.
+some reviews each. Compiled code does not look whether an index is inside of an array: the callers
+in fused.py give shapes that fit.
 
 Shapes: B reviews, N of them together, T tokens, V words, E features of a cell's input, H hidden
 units. Arrays marked * are padded: reviews to a multiple of ROWS, with any numbers, the sizes of
@@ -24,7 +24,7 @@ ROWS = 8  # of a tile, whose sums all stay in registers; it divides NUMBERS
 
 
 def _lanes() -> int:
-    """Numbers in a vector: those of one float32 register, so that 8 of them and more are free."""
+    """Numbers in a vector: as many float32 as a register holds, so that a tile needs 8 of them."""
     try:
         return 16 if binding.get_host_cpu_features().get("avx512f") else 8
     except RuntimeError:  # LLVM does not know this platform's features

@@ -105,5 +105,5 @@ class SentimentRNN(nn.Module):
         keep = 1 - self.dropout
         weight = self.embedding.weight
         masks = [weight.new_empty(reviews, cell.input_size) for cell in self.cells]
-        # as bernoulli_, which takes twice the time
+        # as bernoulli_, in two thirds of the time
         return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
