@@ -17,10 +17,10 @@ from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
 from lit_imdb.callbacks.prediction_writer import PredictionWriter
 from lit_imdb.callbacks.progress import ProgressBar
 from lit_imdb.callbacks.review.callback import Review
-from lit_imdb.callbacks.unused_hooks import skip_unused_hooks
 from lit_imdb.checkpoints import DurableCheckpointIO, run_of
 from lit_imdb.classifier import SentimentClassifier, encoder_of, network_of
 from lit_imdb.errors import UserError
+from lit_imdb.loop import use_plain_loop
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.messages import keep_messages_short
 from lit_imdb.predict.inputs import check_one_process
@@ -108,7 +108,7 @@ class CLI(SettingsCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Fits, tests the best checkpoint, and reports."""
-        skip_unused_hooks(self.trainer, self.model)
+        use_plain_loop(self.trainer)
         self.trainer.fit(weights_only=True, **kwargs)
         if self._get(self.config, "trainer").fast_dev_run:
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")

@@ -43,7 +43,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         # in a resumed run Lightning leaves out the validation of the step it starts behind, so a
         # checkpoint waits for it; an epoch's last one waits for the epoch's own figures as well
-        if not _validates_after(trainer, batch_idx):
+        if self._is_time(trainer) and not _validates_after(trainer, batch_idx):
             self._save_in_time(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,13 +59,16 @@ class LastCheckpoint(Checkpoint):
         stop_at_once()  # what follows, the test, changes nothing that is kept
 
     def _save_in_time(self, trainer: Trainer) -> None:
-        """Saves where it is time to, or where the program was told to stop."""
         batches = trainer.fit_loop.batch_idx + 1
         if trainer.is_last_batch or batches % trainer.accumulate_grad_batches:
             return  # summed gradients are in no checkpoint
-        self._leaving = self._must_stop(trainer)
-        if self._leaving or trainer.global_step % self.every_n_steps == 0:
+        if self._is_time(trainer):
+            self._leaving = self._must_stop(trainer)
             self._save(trainer)
+
+    def _is_time(self, trainer: Trainer) -> bool:
+        """Whether to save, since the program was told to stop or has gone on for long enough."""
+        return self._must_stop(trainer) or trainer.global_step % self.every_n_steps == 0
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ class LitSentiment(LightningModule):
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; travels in checkpoints
         self._generator: torch.Generator | None = None
         # since the last line in the log: sum of losses, right answers, reviews
-        self._window = torch.zeros(3)
+        self._window = [0.0, 0.0, 0.0]
         self._unsummed: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, logits, labels of steps
         self.last_line: dict[str, float] = {}  # in the log: epoch (from 0), loss, acc
 
@@ -71,6 +71,9 @@ class LitSentiment(LightningModule):
         """Logits (B,) of token ids (B, T)."""
         logits: Tensor = self.net(ids)
         return logits
+
+    def on_train_start(self) -> None:
+        self._engine = engine_for(self.net.engine, self.device, self.net.cells)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
@@ -110,8 +113,7 @@ class LitSentiment(LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         # the closure is the whole step, forward and backward: `fused` shares it among its threads
-        engine = engine_for(self.net.engine, self.device, self.net.cells)
-        with threads_of(engine):
+        with threads_of(self._engine):
             optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(
@@ -125,12 +127,12 @@ class LitSentiment(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._sum_up()
         self._check_finite()  # before anything is written over a good checkpoint
-        window = self._window.tolist()
-        checkpoint["training"] = {"seed": self.seed, "window": window, "line": self.last_line}
+        training = {"seed": self.seed, "window": self._window, "line": self.last_line}
+        checkpoint["training"] = training
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seed = checkpoint["training"]["seed"]
-        self._window = torch.tensor(checkpoint["training"]["window"])
+        self._window = list(checkpoint["training"]["window"])
         self.last_line = checkpoint["training"]["line"]
         self._unsummed.clear()
         for state in checkpoint["optimizer_states"]:
@@ -167,31 +169,33 @@ class LitSentiment(LightningModule):
         if every and (self.global_step + 1) % every == 0 and (whole or self.trainer.is_last_batch):
             self._sum_up()
             self._check_finite()
-            losses, right, reviews = self._window.unbind()
+            losses, right, reviews = self._window
             loss, acc = losses / reviews, right / reviews
             self.log("train/loss", loss, prog_bar=True)
             self.log("train/acc", acc, prog_bar=True)
-            self.last_line = {"epoch": self.current_epoch, "loss": float(loss), "acc": float(acc)}
-            self._window = torch.zeros_like(self._window)
+            self.last_line = {"epoch": self.current_epoch, "loss": loss, "acc": acc}
+            self._window = [0.0, 0.0, 0.0]
         elif len(self._unsummed) == _MOST_UNSUMMED:
             self._sum_up()
 
     def _sum_up(self) -> None:
-        """Adds the steps since the last time to the window: together, a step takes a sixth."""
-        window = self._window.to(self.device)
-        for loss, logits, labels in self._unsummed:
-            right = ((logits > 0) == (labels > 0)).sum()
-            reviews = torch.full_like(loss, len(labels))
-            window = window + torch.stack([loss * reviews, right, reviews])
-        self._window = window
+        """Adds the steps since the last time to the window; each on its own would cost 0.1 ms."""
+        if not self._unsummed:
+            return
+        losses, logits, labels = zip(*self._unsummed, strict=True)
+        right = (torch.cat(logits) > 0) == (torch.cat(labels) > 0)
+        self._window[1] += float(right.sum())
+        # one after the other: the sum must not depend on when it is made
+        for loss, some in zip(torch.stack(losses).tolist(), labels, strict=True):
+            self._window[0] += loss * len(some)
+            self._window[2] += len(some)
         self._unsummed.clear()
 
     def _check_finite(self) -> None:
         """Raises `UserError` where the loss or a weight has become NaN or infinite."""
-        values = [self._window, *self.parameters()]
         # a sum keeps what is not finite, in a fifth of the time of a look at each element
-        sums = [value.detach().sum(dtype=torch.float32) for value in values]
-        if not all(math.isfinite(total) for total in sums):
+        sums = [float(w.detach().sum(dtype=torch.float32)) for w in self.parameters()]
+        if not all(math.isfinite(total) for total in (*sums, self._window[0])):
             raise UserError(
                 f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
                 f"{self.lr:g}; the checkpoints written before are good"

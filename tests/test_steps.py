@@ -2,66 +2,14 @@
 
 from copy import deepcopy
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import LambdaCallback
+from pytorch_lightning import Trainer
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lit_imdb.callbacks.unused_hooks import skip_unused_hooks
 from lit_imdb.model import module
 from lit_imdb.model.module import LitSentiment
-
-
-class Counter(Callback):
-    """A user's callback, with one of the hooks."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        self.steps += 1
-
-
-class Model(LightningModule):
-    """A model with one hook of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(2, 1)
-        self.steps = 0
-
-    def on_after_backward(self) -> None:
-        self.steps += 1
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        return self.layer(batch).sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's
-def test_own_hooks_are_called_and_empty_ones_are_gone() -> None:
-    counter, model = Counter(), Model()
-    started: list[int] = []
-    of_functions = LambdaCallback(on_train_batch_start=lambda *a: started.append(a[-1]))
-    trainer = Trainer(
-        max_steps=3,
-        callbacks=[counter, of_functions],
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    skip_unused_hooks(trainer, model)
-    trainer.fit(model, torch.utils.data.DataLoader(torch.rand(8, 2)))
-    assert (counter.steps, model.steps, started) == (3, 3, [0, 1, 2])
-    assert counter.on_train_batch_start is None
-    assert model.on_train_batch_end is None
 
 
 @pytest.mark.parametrize("most", [1, 3, 100])
@@ -99,7 +47,6 @@ def test_trainer_fit_takes_the_steps_of_a_plain_loop() -> None:
     by_hand = deepcopy(by_trainer)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = Trainer(max_epochs=2, accelerator="cpu", enable_checkpointing=False, **quiet)
-    skip_unused_hooks(trainer, by_trainer)
     trainer.fit(by_trainer, batches)
     optimizer = by_hand.configure_optimizers()
     for _ in range(2):

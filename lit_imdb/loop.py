@@ -1,0 +1,145 @@
+"""Lightning's training loop, on a shorter way through plain steps.
+
+On its way to a step Lightning asks strategy, plugins, profiler and data module, and calls every
+hook of every callback, the empty ones too: 0.7 ms, where the step itself takes 6. This way: 0.25.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.__version__ import version
+from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor
+from typing_extensions import override
+
+from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.model.module import LitSentiment
+
+_WRITTEN_FOR = "2.6."  # the Lightning whose private parts these are
+
+_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+_OF_A_STEP = {*_HOOKS, "training_step", "backward", "optimizer_step", "optimizer_zero_grad"}
+
+
+class PlainLoop(_TrainingEpochLoop):
+    """Does and counts in a plain step what Lightning does, in the same order.
+
+    A step is plain where `LitSentiment` and `ImdbDataModule` train on one CPU, in 32 bits, with one
+    optimizer, and nothing else has a part in it: no profiler, gradient clipping, accumulation or
+    schedule of the learning rate. For any other step it is Lightning's own loop.
+    """
+
+    @override
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        super().on_run_start(data_fetcher)
+        self._plain = _is_plain(self.trainer, data_fetcher)
+        self._hooks = {name: _own(self.trainer, name) for name in _HOOKS}
+
+    @override
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        if self.restarting or not self._plain:
+            super().advance(data_fetcher)
+            return
+        trainer: Any = self.trainer
+        logs = trainer._logger_connector
+        batch, _, _ = next(data_fetcher)
+        index = self.batch_idx + 1
+        self.batch_progress.is_last_batch = data_fetcher.done
+        self.batch_progress.increment_ready()
+        logs.on_batch_start(batch)
+        logs._current_fx = None  # whoever logs puts a name here
+        self._call("on_train_batch_start", batch, index)
+        self.batch_progress.increment_started()
+        loss = self._step(batch, index)
+        self.batch_progress.increment_processed()
+        self._call("on_train_batch_end", {"loss": loss}, batch, index)
+        if logs._current_fx is None:  # nothing was logged: no figure has changed
+            trainer._results.batch = trainer._results.batch_size = None
+        else:
+            logs.on_batch_end()
+        self.batch_progress.increment_completed()
+        logs.update_train_step_metrics()
+
+    def _step(self, batch: Any, index: int) -> Tensor:
+        """Forward, backward and the optimizer's step; returns the loss, detached."""
+        module: Any = self.trainer.lightning_module
+        epoch = self.trainer.current_epoch
+        (optimizer,) = self.trainer.optimizers
+        counts = self.automatic_optimization.optim_progress.optimizer
+
+        def closure() -> Tensor:
+            module._current_fx_name = "training_step"  # where self.log looks
+            loss: Tensor = module.training_step(batch, index)
+            module._current_fx_name = None
+            counts.zero_grad.increment_ready()
+            self._call("on_before_zero_grad", optimizer)
+            counts.zero_grad.increment_started()
+            module.optimizer_zero_grad(epoch, index, optimizer)
+            counts.zero_grad.increment_completed()
+            self._call("on_before_backward", loss)
+            module.backward(loss)
+            self._call("on_after_backward")
+            self._call("on_before_optimizer_step", optimizer)
+            losses.append(loss.detach())
+            return loss
+
+        losses: list[Tensor] = []
+        counts.step.increment_ready()
+        module.optimizer_step(epoch, index, optimizer, closure)
+        counts.step.increment_completed()
+        return losses[-1]
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        hooks = self._hooks[name]
+        if not hooks:
+            return
+        trainer, module = self.trainer, self.trainer.lightning_module
+        module._current_fx_name = name
+        for hook in hooks:
+            hook(trainer, module, *arguments)
+        module._current_fx_name = None
+
+
+def use_plain_loop(trainer: Trainer) -> None:
+    """Gives a trainer that loop."""
+    old = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = PlainLoop(trainer, old.min_steps, old.max_steps)
+
+
+def _is_plain(trainer: Any, fetcher: _DataFetcher) -> bool:
+    module = trainer.lightning_module
+    return (
+        version.startswith(_WRITTEN_FOR)
+        and type(module) is LitSentiment
+        and not _OF_A_STEP & vars(module).keys()
+        and type(trainer.datamodule) is ImdbDataModule
+        and type(fetcher) is _PrefetchDataFetcher
+        and type(trainer.strategy) is SingleDeviceStrategy
+        and trainer.strategy.model is module
+        and trainer.strategy.root_device.type == "cpu"
+        and type(trainer.precision_plugin) is Precision
+        and type(trainer.profiler) is PassThroughProfiler
+        and trainer.accumulate_grad_batches == 1
+        and not trainer.gradient_clip_val
+        and not trainer.lr_scheduler_configs
+        and len(trainer.optimizers) == 1
+    )
+
+
+def _own(trainer: Any, name: str) -> list[Callable[..., Any]]:
+    """The callbacks' functions of this name, without Lightning's empty ones."""
+    empty = getattr(Callback, name)
+    hooks = [getattr(callback, name) for callback in trainer.callbacks]
+    return [hook for hook in hooks if getattr(hook, "__func__", None) is not empty]

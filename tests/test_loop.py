@@ -1,0 +1,185 @@
+"""The short way through a step does and counts what Lightning's own does."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.callbacks import GradientAccumulationScheduler, LambdaCallback
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from torch import Tensor
+
+from lit_imdb import loop
+from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.loop import _HOOKS, use_plain_loop
+from lit_imdb.model.module import LitSentiment
+
+OTHERS = ("on_train_start", "on_train_epoch_start", "on_validation_start", "on_validation_end",
+          "on_train_epoch_end", "on_train_end")  # fmt: skip
+MAY_LOG = ("on_train_batch_start", "on_train_batch_end", "on_before_optimizer_step")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's
+
+
+class Recorder(Callback):
+    """Writes down every call with all that it can see, and logs where that is allowed."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+
+def _recorder_of(name: str) -> Callable[..., None]:
+    def hook(self: Recorder, trainer: Any, module: Any, *arguments: Any) -> None:
+        gradients = [p.grad is not None for p in module.parameters()]
+        loops = str(trainer._checkpoint_connector._get_loops_state_dict())
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        place = (trainer.global_step, trainer.fit_loop.batch_idx, trainer.is_last_batch)
+        inside = (name, module._current_fx_name, torch.is_grad_enabled())
+        self.seen.append((inside, place, [plain(a) for a in arguments], gradients, figures, loops))
+        if name in MAY_LOG and trainer.global_step % 3 == 1:
+            module.log(name, float(trainer.global_step), prog_bar=True)
+
+    return hook
+
+
+for _name in (*_HOOKS, *OTHERS):
+    setattr(Recorder, _name, _recorder_of(_name))
+
+
+def plain(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.requires_grad, argument.tolist()
+    if isinstance(argument, dict):
+        return {key: plain(value) for key, value in argument.items()}
+    if isinstance(argument, tuple | list):
+        return [plain(value) for value in argument]
+    return argument if isinstance(argument, int | float | str) else type(argument)
+
+
+class Run(NamedTuple):
+    seen: list[Any]
+    log: str
+    checkpoint: dict[str, Any]
+
+
+def fit(folder: Path, corpus: Path, plain_loop: bool, **settings: Any) -> Run:
+    seed_everything(1)
+    recorder = Recorder()
+    callbacks = [recorder, *settings.pop("callbacks", [])]
+    trainer = Trainer(
+        **{"max_epochs": 3, "log_every_n_steps": 3, "accelerator": "cpu"} | settings,
+        callbacks=callbacks,
+        logger=CSVLogger(folder, version=0),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    if plain_loop:
+        use_plain_loop(trainer)
+    data = ImdbDataModule(str(corpus), vocab_size=60, max_length=8, batch_size=16)
+    trainer.fit(LitSentiment(60, 8, 8, lr=0.02), data)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    log = (folder / "lightning_logs/version_0/metrics.csv").read_text()
+    return Run(recorder.seen, log, torch.load(folder / "last.ckpt", weights_only=True))
+
+
+@pytest.fixture
+def lightnings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that Lightning's own loop takes."""
+    steps: list[int] = []
+    advance = _TrainingEpochLoop.advance
+
+    def counted(self: Any, data_fetcher: Any) -> None:
+        steps.append(self.global_step)
+        advance(self, data_fetcher)
+
+    monkeypatch.setattr(_TrainingEpochLoop, "advance", counted)
+    return steps
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"val_check_interval": 2, "max_steps": 20}, {"limit_val_batches": 0}],
+    ids=" ".join,
+)
+def test_everything_is_done_and_counted_as_lightning_does(
+    tmp_path: Path, corpus: Path, lightnings: list[int], settings: dict[str, Any]
+) -> None:
+    usual = fit(tmp_path / "usual", corpus, plain_loop=False, **settings)
+    assert len(lightnings) > 10
+    lightnings.clear()
+    short = fit(tmp_path / "short", corpus, plain_loop=True, **settings)
+    assert lightnings == []
+    assert short.seen == usual.seen
+    assert {name for (name, *_), *_ in short.seen} >= set(_HOOKS)
+    assert "train/loss" in short.log
+    assert short.log == usual.log
+    for part in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(short.checkpoint[part], usual.checkpoint[part], atol=0, rtol=0)
+    assert short.checkpoint["loops"] == usual.checkpoint["loops"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gradient_clip_val": 0.1},
+        {"accumulate_grad_batches": 2},
+        {"callbacks": [GradientAccumulationScheduler({1: 2})]},
+        {"precision": "bf16-mixed"},
+        {"precision": "64-true"},
+        {"profiler": "simple"},
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_plain_step_is_lightnings(
+    tmp_path: Path, corpus: Path, lightnings: list[int], settings: dict[str, Any]
+) -> None:
+    fit(tmp_path, corpus, plain_loop=True, **settings)
+    scheduled = "callbacks" in settings  # from the second epoch on
+    assert (lightnings[0] > 0) == scheduled
+
+
+def test_another_model_data_module_or_lightning_gets_lightnings_loop(
+    tmp_path: Path, corpus: Path, lightnings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OtherModel(LitSentiment):
+        pass
+
+    class OtherData(ImdbDataModule):
+        pass
+
+    def steps(change: Callable[[LitSentiment], Any] = id, data: Any = ImdbDataModule,
+              model: Any = LitSentiment) -> int:  # fmt: skip
+        lightnings.clear()
+        lit = model(60, 8, 8)
+        change(lit)
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        trainer = Trainer(max_steps=2, accelerator="cpu", enable_checkpointing=False, **quiet)
+        use_plain_loop(trainer)
+        trainer.fit(lit, data(str(corpus), vocab_size=60, max_length=8, batch_size=16))
+        return len(lightnings)
+
+    def schedule(lit: Any) -> None:
+        optimizer = torch.optim.SGD(lit.parameters(), 0.1)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        lit.configure_optimizers = lambda: ([optimizer], [schedule])
+
+    called: list[int] = []
+    assert steps() == 0
+    assert steps(model=OtherModel) == 2
+    assert steps(data=OtherData) == 2
+    assert steps(schedule) == 2
+    assert steps(lambda lit: setattr(lit, "on_after_backward", lambda: called.append(1))) == 2
+    assert called == [1, 1]
+    monkeypatch.setattr(loop, "version", "2.7.0")
+    assert steps() == 2
+
+
+def test_a_function_that_a_callback_was_given_is_called(tmp_path: Path, corpus: Path) -> None:
+    started: list[int] = []
+    given = LambdaCallback(on_train_batch_start=lambda *a: started.append(a[-1]))
+    run = fit(tmp_path, corpus, plain_loop=True, max_epochs=1, callbacks=[given])
+    assert started == list(range(run.checkpoint["global_step"]))
