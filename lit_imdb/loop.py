@@ -15,7 +15,6 @@ from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
-from typing_extensions import override
 
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.module import LitSentiment
@@ -30,7 +29,12 @@ _HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
-_OF_A_STEP = {*_HOOKS, "training_step", "backward", "optimizer_step", "optimizer_zero_grad"}
+_OF_A_STEP = {  # what somebody may have put on the model itself
+    *_HOOKS,
+    *("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"),
+    *("training_step", "backward", "configure_gradient_clipping"),
+    *("optimizer_step", "optimizer_zero_grad"),
+}
 
 
 class PlainLoop(_TrainingEpochLoop):
@@ -41,13 +45,11 @@ class PlainLoop(_TrainingEpochLoop):
     schedule of the learning rate. For any other step it is Lightning's own loop.
     """
 
-    @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
         self._plain = _is_plain(self.trainer, data_fetcher)
         self._hooks = {name: _own(self.trainer, name) for name in _HOOKS}
 
-    @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
         if self.restarting or not self._plain:
             super().advance(data_fetcher)
@@ -142,4 +144,4 @@ def _own(trainer: Any, name: str) -> list[Callable[..., Any]]:
     """The callbacks' functions of this name, without Lightning's empty ones."""
     empty = getattr(Callback, name)
     hooks = [getattr(callback, name) for callback in trainer.callbacks]
-    return [hook for hook in hooks if getattr(hook, "__func__", None) is not empty]
+    return [h for h in hooks if callable(h) and getattr(h, "__func__", None) is not empty]

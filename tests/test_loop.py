@@ -181,5 +181,6 @@ def test_another_model_data_module_or_lightning_gets_lightnings_loop(
 def test_a_function_that_a_callback_was_given_is_called(tmp_path: Path, corpus: Path) -> None:
     started: list[int] = []
     given = LambdaCallback(on_train_batch_start=lambda *a: started.append(a[-1]))
+    given.on_train_batch_end = None  # type: ignore[assignment]  # Lightning passes over it, too
     run = fit(tmp_path, corpus, plain_loop=True, max_epochs=1, callbacks=[given])
     assert started == list(range(run.checkpoint["global_step"]))
