@@ -7,6 +7,7 @@ hook of every callback, the empty ones too: 0.7 ms, where the step itself takes 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.__version__ import version
 from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
@@ -29,7 +30,7 @@ _HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
-_OF_A_STEP = {  # what somebody may have put on the model itself
+_OF_A_STEP = {  # what somebody may have put on the model or the data module itself
     *_HOOKS,
     *("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"),
     *("training_step", "backward", "configure_gradient_clipping"),
@@ -51,10 +52,11 @@ class PlainLoop(_TrainingEpochLoop):
         self._hooks = {name: _own(self.trainer, name) for name in _HOOKS}
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
-        if self.restarting or not self._plain:
+        trainer: Any = self.trainer
+        if self.restarting or not self._plain or trainer.accumulate_grad_batches > 1:
             super().advance(data_fetcher)
             return
-        trainer: Any = self.trainer
+        self.val_loop.restarting = False
         logs = trainer._logger_connector
         batch, _, _ = next(data_fetcher)
         index = self.batch_idx + 1
@@ -82,20 +84,21 @@ class PlainLoop(_TrainingEpochLoop):
         counts = self.automatic_optimization.optim_progress.optimizer
 
         def closure() -> Tensor:
-            module._current_fx_name = "training_step"  # where self.log looks
-            loss: Tensor = module.training_step(batch, index)
-            module._current_fx_name = None
-            counts.zero_grad.increment_ready()
-            self._call("on_before_zero_grad", optimizer)
-            counts.zero_grad.increment_started()
-            module.optimizer_zero_grad(epoch, index, optimizer)
-            counts.zero_grad.increment_completed()
-            self._call("on_before_backward", loss)
-            module.backward(loss)
-            self._call("on_after_backward")
+            with torch.enable_grad():
+                module._current_fx_name = "training_step"  # where self.log looks
+                loss: Tensor = module.training_step(batch, index)
+                module._current_fx_name = None
+                losses.append(loss.detach().clone())
+                counts.zero_grad.increment_ready()
+                self._call("on_before_zero_grad", optimizer)
+                counts.zero_grad.increment_started()
+                module.optimizer_zero_grad(epoch, index, optimizer)
+                counts.zero_grad.increment_completed()
+                self._call("on_before_backward", loss)
+                module.backward(loss)
+                self._call("on_after_backward")
             self._call("on_before_optimizer_step", optimizer)
-            losses.append(loss.detach())
-            return loss
+            return losses[-1]
 
         losses: list[Tensor] = []
         counts.step.increment_ready()
@@ -127,13 +130,13 @@ def _is_plain(trainer: Any, fetcher: _DataFetcher) -> bool:
         and type(module) is LitSentiment
         and not _OF_A_STEP & vars(module).keys()
         and type(trainer.datamodule) is ImdbDataModule
+        and not _OF_A_STEP & vars(trainer.datamodule).keys()
         and type(fetcher) is _PrefetchDataFetcher
         and type(trainer.strategy) is SingleDeviceStrategy
         and trainer.strategy.model is module
         and trainer.strategy.root_device.type == "cpu"
         and type(trainer.precision_plugin) is Precision
         and type(trainer.profiler) is PassThroughProfiler
-        and trainer.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
         and not trainer.lr_scheduler_configs
         and len(trainer.optimizers) == 1

@@ -65,7 +65,9 @@ class Run(NamedTuple):
     checkpoint: dict[str, Any]
 
 
-def fit(folder: Path, corpus: Path, plain_loop: bool, **settings: Any) -> Run:
+def fit(
+    folder: Path, corpus: Path, plain_loop: bool, ckpt_path: Path | None = None, **settings: Any
+) -> Run:
     seed_everything(1)
     recorder = Recorder()
     callbacks = [recorder, *settings.pop("callbacks", [])]
@@ -80,7 +82,8 @@ def fit(folder: Path, corpus: Path, plain_loop: bool, **settings: Any) -> Run:
     if plain_loop:
         use_plain_loop(trainer)
     data = ImdbDataModule(str(corpus), vocab_size=60, max_length=8, batch_size=16)
-    trainer.fit(LitSentiment(60, 8, 8, lr=0.02), data)
+    lit = LitSentiment(60, 8, 8, lr=0.02)
+    trainer.fit(lit, data, ckpt_path=ckpt_path, weights_only=True)
     trainer.save_checkpoint(folder / "last.ckpt")
     log = (folder / "lightning_logs/version_0/metrics.csv").read_text()
     return Run(recorder.seen, log, torch.load(folder / "last.ckpt", weights_only=True))
@@ -113,13 +116,51 @@ def test_everything_is_done_and_counted_as_lightning_does(
     lightnings.clear()
     short = fit(tmp_path / "short", corpus, plain_loop=True, **settings)
     assert lightnings == []
-    assert short.seen == usual.seen
     assert {name for (name, *_), *_ in short.seen} >= set(_HOOKS)
     assert "train/loss" in short.log
+    assert_same(short, usual)
+
+
+def assert_same(short: Run, usual: Run) -> None:
+    assert short.seen == usual.seen
     assert short.log == usual.log
     for part in ("state_dict", "optimizer_states"):
         torch.testing.assert_close(short.checkpoint[part], usual.checkpoint[part], atol=0, rtol=0)
     assert short.checkpoint["loops"] == usual.checkpoint["loops"]
+
+
+@pytest.mark.parametrize("hook", ["on_validation_end", "on_train_batch_end", "on_train_epoch_end"])
+def test_a_resumed_run_goes_on_as_on_lightnings_loop(
+    tmp_path: Path, corpus: Path, hook: str
+) -> None:
+    saved = tmp_path / "saved.ckpt"
+
+    def save(trainer: Trainer, *_: Any) -> None:
+        if not saved.exists() and trainer.global_step > 3:
+            trainer.save_checkpoint(saved)
+
+    settings: dict[str, Any] = {"val_check_interval": 2}
+    saver = LambdaCallback(**{hook: save})  # type: ignore[arg-type]
+    fit(tmp_path / "first", corpus, plain_loop=False, callbacks=[saver], **settings)
+    usual = fit(tmp_path / "usual", corpus, plain_loop=False, ckpt_path=saved, **settings)
+    short = fit(tmp_path / "short", corpus, plain_loop=True, ckpt_path=saved, **settings)
+    assert_same(short, usual)
+
+
+def test_callbacks_may_change_the_loss_and_ask_for_accumulation(
+    tmp_path: Path, corpus: Path
+) -> None:
+    def penalise(trainer: Trainer, module: LitSentiment, loss: Tensor) -> None:
+        loss += 1.0
+
+    def accumulate(trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 5:
+            trainer.accumulate_grad_batches = 2
+
+    changing = LambdaCallback(on_before_backward=penalise, on_train_batch_end=accumulate)  # type: ignore[arg-type]
+    usual = fit(tmp_path / "usual", corpus, plain_loop=False, callbacks=[changing])
+    short = fit(tmp_path / "short", corpus, plain_loop=True, callbacks=[changing])
+    assert_same(short, usual)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +215,17 @@ def test_another_model_data_module_or_lightning_gets_lightnings_loop(
     assert steps(schedule) == 2
     assert steps(lambda lit: setattr(lit, "on_after_backward", lambda: called.append(1))) == 2
     assert called == [1, 1]
+    clip = LitSentiment.configure_gradient_clipping
+    assert steps(lambda lit: setattr(lit, "configure_gradient_clipping", clip.__get__(lit))) == 2
+    moved: list[int] = []
+
+    def data_with_hook(*arguments: Any, **settings: Any) -> ImdbDataModule:
+        data = ImdbDataModule(*arguments, **settings)
+        data.on_before_batch_transfer = lambda batch, index: moved.append(index) or batch  # type: ignore
+        return data
+
+    assert steps(data=data_with_hook) == 2
+    assert moved[:2] == [0, 0]
     monkeypatch.setattr(loop, "version", "2.7.0")
     assert steps() == 2
 
