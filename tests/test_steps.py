@@ -56,3 +56,27 @@ def test_trainer_fit_takes_the_steps_of_a_plain_loop() -> None:
             loss.backward()
             optimizer.step()
     torch.testing.assert_close(by_trainer.state_dict(), by_hand.state_dict(), atol=0, rtol=0)
+
+
+def test_a_step_outside_of_fit_has_its_own_threads_too() -> None:
+    lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2, engine="fused")
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        closure = lambda: seen.append(torch.get_num_threads())  # noqa: E731
+        lit.optimizer_step(0, 0, torch.optim.SGD(lit.parameters(), 0.1), closure)
+        seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
+def test_a_checkpoint_in_memory_stays_as_it_was() -> None:
+    lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2)
+    kept: dict[str, dict[str, list[float]]] = {}
+    lit.on_save_checkpoint(kept)
+    lit._unsummed.append((torch.tensor(2.0), torch.ones(3), torch.ones(3)))
+    lit._sum_up()
+    assert kept["training"]["window"] == [0, 0, 0]
+    assert lit._window == [6, 3, 3]
