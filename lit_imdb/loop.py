@@ -43,7 +43,8 @@ class PlainLoop(_TrainingEpochLoop):
 
     A step is plain where `LitSentiment` and `ImdbDataModule` train on one CPU, in 32 bits, with one
     optimizer, and nothing else has a part in it: no profiler, gradient clipping, accumulation or
-    schedule of the learning rate. For any other step it is Lightning's own loop.
+    schedule of the learning rate. For any other step it is Lightning's own loop. Callbacks are
+    looked at when an epoch begins.
     """
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
