@@ -44,11 +44,11 @@ class LastCheckpoint(Checkpoint):
         # in a resumed run Lightning leaves out the validation of the step it starts behind, so a
         # checkpoint waits for it; an epoch's last one waits for the epoch's own figures as well
         if self._is_time(trainer) and not _validates_after(trainer, batch_idx):
-            self._save_in_time(trainer)
+            self._save_within_epoch(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._save_in_time(trainer)
+        if not trainer.sanity_checking and self._is_time(trainer):
+            self._save_within_epoch(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
@@ -58,13 +58,12 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stop_at_once()  # what follows, the test, changes nothing that is kept
 
-    def _save_in_time(self, trainer: Trainer) -> None:
+    def _save_within_epoch(self, trainer: Trainer) -> None:
         batches = trainer.fit_loop.batch_idx + 1
         if trainer.is_last_batch or batches % trainer.accumulate_grad_batches:
             return  # summed gradients are in no checkpoint
-        if self._is_time(trainer):
-            self._leaving = self._must_stop(trainer)
-            self._save(trainer)
+        self._leaving = self._must_stop(trainer)
+        self._save(trainer)
 
     def _is_time(self, trainer: Trainer) -> bool:
         """Whether to save, since the program was told to stop or has gone on for long enough."""

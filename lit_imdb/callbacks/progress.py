@@ -14,7 +14,7 @@ class ProgressBar(RichProgressBar):
     """
 
     def __init__(self) -> None:
-        # four times a second: a picture takes 3 ms
+        # four times a second: a picture takes a millisecond from the step
         super().__init__(refresh_rate=4, console_kwargs={"stderr": True})
         self._told = 0.0  # when the bar last heard of a batch
 
