@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.__version__ import version
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import Precision
@@ -51,6 +52,7 @@ class PlainLoop(_TrainingEpochLoop):
         super().on_run_start(data_fetcher)
         self._plain = _is_plain(self.trainer, data_fetcher)
         self._hooks = {name: _own(self.trainer, name) for name in _HOOKS}
+        self._validates_within = _validates_within(self.trainer)
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         trainer: Any = self.trainer
@@ -77,18 +79,34 @@ class PlainLoop(_TrainingEpochLoop):
         self.batch_progress.increment_completed()
         logs.update_train_step_metrics()
 
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        trainer: Any = self.trainer
+        if (
+            self._validates_within
+            or self._skip_next_val
+            or self.batch_progress.is_last_batch
+            or not self._plain
+            or trainer.accumulate_grad_batches > 1
+            or trainer.should_stop
+            or trainer.received_sigterm
+        ):
+            super().on_advance_end(data_fetcher)
+        else:
+            self._batches_that_stepped += 1
+
     def _step(self, batch: Any, index: int) -> Tensor:
         """Forward, backward and the optimizer's step; returns the loss, detached."""
         module: Any = self.trainer.lightning_module
+        state = vars(module)  # to set what self.log looks at: nn.Module.__setattr__ takes longer
         epoch = self.trainer.current_epoch
         (optimizer,) = self.trainer.optimizers
         counts = self.automatic_optimization.optim_progress.optimizer
 
         def closure() -> Tensor:
             with torch.enable_grad():
-                module._current_fx_name = "training_step"  # where self.log looks
+                state["_current_fx_name"] = "training_step"
                 loss: Tensor = module.training_step(batch, index)
-                module._current_fx_name = None
+                state["_current_fx_name"] = None
                 losses.append(loss.detach().clone())
                 counts.zero_grad.increment_ready()
                 self._call("on_before_zero_grad", optimizer)
@@ -112,10 +130,11 @@ class PlainLoop(_TrainingEpochLoop):
         if not hooks:
             return
         trainer, module = self.trainer, self.trainer.lightning_module
-        module._current_fx_name = name
+        state = vars(module)
+        state["_current_fx_name"] = name
         for hook in hooks:
             hook(trainer, module, *arguments)
-        module._current_fx_name = None
+        state["_current_fx_name"] = None
 
 
 def use_plain_loop(trainer: Trainer) -> None:
@@ -144,8 +163,25 @@ def _is_plain(trainer: Any, fetcher: _DataFetcher) -> bool:
     )
 
 
+def _validates_within(trainer: Any) -> bool:
+    """Whether there may be a validation before the epoch's last batch."""
+    return (
+        trainer.val_check_batch != trainer.num_training_batches
+        or trainer.check_val_every_n_epoch is None
+        or trainer._val_check_time_interval is not None
+    )
+
+
 def _own(trainer: Any, name: str) -> list[Callable[..., Any]]:
-    """The callbacks' functions of this name, without Lightning's empty ones."""
-    empty = getattr(Callback, name)
+    """The callbacks' functions of this name that do something."""
     hooks = [getattr(callback, name) for callback in trainer.callbacks]
-    return [h for h in hooks if callable(h) and getattr(h, "__func__", None) is not empty]
+    return [hook for hook in hooks if callable(hook) and not _is_idle(hook, name)]
+
+
+def _is_idle(hook: Callable[..., Any], name: str) -> bool:
+    """Whether it is Lightning's empty one, or asks at each step whether to save and never does."""
+    function = getattr(hook, "__func__", None)
+    if function is ModelCheckpoint.on_train_batch_end:
+        callback: Any = hook.__self__  # type: ignore[attr-defined]
+        return callback._every_n_train_steps < 1 and callback._train_time_interval is None
+    return function is getattr(Callback, name)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_imdb import results
 from lit_imdb.callbacks.history import History, epochs_trained
-from lit_imdb.callbacks.review import drawings, report, trainability
+from lit_imdb.callbacks.review import drawings, report
 from lit_imdb.callbacks.review.board import Board, write
 from lit_imdb.callbacks.review.evaluation import Evaluation
 from lit_imdb.callbacks.review.guard import Guard
@@ -75,8 +75,6 @@ class Review(Callback):
             norm = float(torch.nn.utils.get_total_norm(gradients)) / scale
             board.scalar("train/gradient_norm", norm)
             board.scalar("train/lr", optimizer.param_groups[0]["lr"])
-            for cell, value in enumerate(trainability.spectral_norms(self._panels.net)):
-                board.scalar(f"trainability/spectral_norm_cell{cell}", value)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int

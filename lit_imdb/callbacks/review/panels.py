@@ -154,6 +154,8 @@ class Panels:
     def _trainability(self, epoch: float) -> None:
         ids, labels = self._fixed_batch
         found = trainability.look(self.net, ids.to(self._device), labels.to(self._device))
+        for cell, norm in enumerate(trainability.spectral_norms(self.net)):
+            self.board.scalar(f"trainability/spectral_norm_cell{cell}", norm)
         ratios = found.first_to_last()
         for cell, (ratio, flat) in enumerate(zip(ratios, found.saturated.mean(1), strict=True)):
             self.board.scalar(f"trainability/first_to_last_cell{cell}", ratio)
