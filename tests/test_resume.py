@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, TINY, Output, results_of
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from benchmarks import crash
@@ -22,6 +23,13 @@ from lit_imdb.model.module import LitSentiment
 
 Deadly = AbstractContextManager[None]
 LONG = [*TINY, "--max_epochs", "3", "--checkpoint_every_n_steps", "2"]
+
+
+@pytest.fixture(autouse=True)
+def event_files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard orders a process's files of one second by their numbers as text, 10 before 9."""
+    counter = event_file_writer.AtomicCounter(10**6)
+    monkeypatch.setattr(event_file_writer, "_global_uid", counter)
 
 
 @pytest.fixture(scope="module")
