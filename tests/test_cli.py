@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -360,3 +361,15 @@ def test_the_progress_bar_ends_with_every_batch_counted(
     assert batches % 10  # the last batch is not one at which the bar is drawn anyway
     assert f"{batches}/{batches}" in done.err
     assert "Epoch 2/2" in done.err
+
+
+def test_the_progress_bar_is_one_line_in_a_terminal_of_80_columns(
+    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    bar = ("--trainer.enable_progress_bar", "true", "--trainer.log_every_n_steps", "1")
+    done = run(*TINY, *bar, "--data.source", corpus)
+    assert done.status == 0, done.err
+    line = next(line for line in done.err.splitlines() if line.startswith("Epoch 2/2"))
+    assert re.search(r" (\d+)/\1 .* loss: [\d.]+ acc: [\d.]+ val/acc: [\d.]+ *$", line), line
+    assert len(line) <= 80

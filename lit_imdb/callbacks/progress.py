@@ -5,6 +5,14 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 
 class ProgressBar(RichProgressBar):
@@ -27,10 +35,21 @@ class ProgressBar(RichProgressBar):
             self._told = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        """One line in a terminal of 80 columns: what room there is goes to the bar."""
+        whole = Column(no_wrap=True)
+        figures: Any = self._metric_component
+        figures._table_column = whole
+        return [
+            TextColumn("{task.description}", table_column=whole),
+            BarColumn(),
+            MofNCompleteColumn(table_column=whole),
+            TimeRemainingColumn(compact=True, table_column=whole),
+        ]
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+        metrics = super().get_metrics(trainer, pl_module)
+        return {n.removeprefix("train/"): v for n, v in metrics.items() if n != "v_num"}
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
