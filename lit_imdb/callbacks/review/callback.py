@@ -62,31 +62,28 @@ class Review(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since, self._reviews = time.perf_counter(), 0
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._reviews += len(batch[1])
+
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         if not self._panels or not _logs_now(trainer):
             return
-        with self._guard("the gradient norm"):
+        with self._guard("the speed and the gradient norm"):
             board = self._at(trainer).board
+            now = time.perf_counter()
+            rate = self._reviews * trainer.world_size / max(now - self._since, 1e-9)
+            self._since, self._reviews = now, 0
+            board.scalar("train/reviews_per_second", rate)
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
             scale = scaler.get_scale() if scaler else 1.0
             norm = float(torch.nn.utils.get_total_norm(gradients)) / scale
             board.scalar("train/gradient_norm", norm)
             board.scalar("train/lr", optimizer.param_groups[0]["lr"])
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        self._reviews += len(batch[1]) * trainer.world_size
-        if not self._panels or not _logs_now(trainer):
-            return
-        with self._guard("the speed"):
-            now = time.perf_counter()
-            rate = self._reviews / max(now - self._since, 1e-9)
-            self._at(trainer).board.scalar("train/reviews_per_second", rate)
-            self._since, self._reviews = now, 0
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # now, since the test of the best checkpoint takes the history back to its epoch
