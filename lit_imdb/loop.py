@@ -77,13 +77,13 @@ class PlainLoop(_TrainingEpochLoop):
         else:
             logs.on_batch_end()
         self.batch_progress.increment_completed()
-        logs.update_train_step_metrics()
+        if logs.should_update_logs:
+            logs.update_train_step_metrics()
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         trainer: Any = self.trainer
         if (
             self._validates_within
-            or self._skip_next_val
             or self.batch_progress.is_last_batch
             or not self._plain
             or trainer.accumulate_grad_batches > 1
@@ -157,6 +157,7 @@ def _is_plain(trainer: Any, fetcher: _DataFetcher) -> bool:
         and trainer.strategy.root_device.type == "cpu"
         and type(trainer.precision_plugin) is Precision
         and type(trainer.profiler) is PassThroughProfiler
+        and not trainer.fast_dev_run
         and not trainer.gradient_clip_val
         and not trainer.lr_scheduler_configs
         and len(trainer.optimizers) == 1
@@ -166,9 +167,8 @@ def _is_plain(trainer: Any, fetcher: _DataFetcher) -> bool:
 def _validates_within(trainer: Any) -> bool:
     """Whether there may be a validation before the epoch's last batch."""
     return (
-        trainer.val_check_batch != trainer.num_training_batches
+        trainer.val_check_batch != trainer.num_training_batches  # is None where it goes by time
         or trainer.check_val_every_n_epoch is None
-        or trainer._val_check_time_interval is not None
     )
 
 

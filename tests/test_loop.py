@@ -1,15 +1,21 @@
 """The short way through a step does and counts what Lightning's own does."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import GradientAccumulationScheduler, LambdaCallback
+from pytorch_lightning.callbacks import (
+    GradientAccumulationScheduler,
+    LambdaCallback,
+    ModelCheckpoint,
+)
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_imdb import loop
@@ -19,6 +25,7 @@ from lit_imdb.model.module import LitSentiment
 
 OTHERS = ("on_train_start", "on_train_epoch_start", "on_validation_start", "on_validation_end",
           "on_train_epoch_end", "on_train_end")  # fmt: skip
+BATCHES = 9  # of an epoch
 MAY_LOG = ("on_train_batch_start", "on_train_batch_end", "on_before_optimizer_step")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's
@@ -71,13 +78,13 @@ def fit(
     seed_everything(1)
     recorder = Recorder()
     callbacks = [recorder, *settings.pop("callbacks", [])]
+    usual = {"max_epochs": 3, "log_every_n_steps": 3, "accelerator": "cpu"}
     trainer = Trainer(
-        **{"max_epochs": 3, "log_every_n_steps": 3, "accelerator": "cpu"} | settings,
+        **usual | {"enable_checkpointing": False} | settings,
         callbacks=callbacks,
         logger=CSVLogger(folder, version=0),
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
     )
     if plain_loop:
         use_plain_loop(trainer)
@@ -105,7 +112,12 @@ def lightnings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"val_check_interval": 2, "max_steps": 20}, {"limit_val_batches": 0}],
+    [
+        {},
+        {"val_check_interval": 2, "max_steps": 20},
+        {"val_check_interval": timedelta(microseconds=1), "max_epochs": 2},
+        {"limit_val_batches": 0},
+    ],
     ids=" ".join,
 )
 def test_everything_is_done_and_counted_as_lightning_does(
@@ -145,6 +157,70 @@ def test_a_resumed_run_goes_on_as_on_lightnings_loop(
     usual = fit(tmp_path / "usual", corpus, plain_loop=False, ckpt_path=saved, **settings)
     short = fit(tmp_path / "short", corpus, plain_loop=True, ckpt_path=saved, **settings)
     assert_same(short, usual)
+
+
+def test_validations_counted_over_epochs_go_on_within_one(tmp_path: Path, corpus: Path) -> None:
+    saved = fit(tmp_path / "first", corpus, False, max_epochs=1, limit_train_batches=5)
+    torch.save(saved.checkpoint, tmp_path / "saved.ckpt")
+    settings: dict[str, Any] = {"check_val_every_n_epoch": None, "val_check_interval": BATCHES}
+    usual = fit(tmp_path / "usual", corpus, False, tmp_path / "saved.ckpt", **settings)
+    short = fit(tmp_path / "short", corpus, True, tmp_path / "saved.ckpt", **settings)
+    validated = [batch for (name, *_), (_, batch, _), *_ in usual.seen if name == OTHERS[2]]
+    assert 0 < validated[0] < BATCHES - 1, validated
+    assert_same(short, usual)
+
+
+def test_a_run_that_is_to_stop_validates_and_stops(
+    tmp_path: Path, corpus: Path, lightnings: list[int]
+) -> None:
+    def stop(trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == 5
+
+    stopping = LambdaCallback(on_train_batch_end=stop)
+    usual = fit(tmp_path / "usual", corpus, plain_loop=False, callbacks=[stopping])
+    lightnings.clear()
+    short = fit(tmp_path / "short", corpus, plain_loop=True, callbacks=[stopping])
+    assert lightnings == []
+    assert short.checkpoint["global_step"] == 5
+    assert_same(short, usual)
+
+
+@pytest.mark.parametrize("plain_loop", [False, True])
+def test_a_run_that_got_sigterm_ends_after_its_step(
+    tmp_path: Path, corpus: Path, plain_loop: bool
+) -> None:
+    steps: list[int] = []
+
+    def arrive(trainer: Any, *_: Any) -> None:
+        steps.append(trainer.global_step)
+        trainer._signal_connector.received_sigterm = trainer.global_step == 5
+
+    arriving = LambdaCallback(on_train_batch_end=arrive)
+    with pytest.raises(SIGTERMException):
+        fit(tmp_path, corpus, plain_loop, callbacks=[arriving])
+    assert steps == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("every", "written"),
+    [
+        ({"every_n_train_steps": 5}, 5),
+        ({"train_time_interval": timedelta(microseconds=1)}, 3 * BATCHES),
+        ({"every_n_epochs": 1}, 3),
+    ],
+    ids=str,
+)
+def test_lightnings_checkpoint_callback_saves_when_it_would(
+    tmp_path: Path, corpus: Path, every: dict[str, Any], written: int
+) -> None:
+    files = []
+    for plain_loop in (False, True):
+        folder = tmp_path / str(plain_loop)
+        own = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **every)
+        fit(folder, corpus, plain_loop, callbacks=[own], enable_checkpointing=True)
+        files.append({path.name for path in folder.glob("step*.ckpt")})
+    assert files[0] == files[1]
+    assert len(files[0]) == written
 
 
 def test_callbacks_may_change_the_loss_and_ask_for_accumulation(
@@ -193,12 +269,13 @@ def test_another_model_data_module_or_lightning_gets_lightnings_loop(
         pass
 
     def steps(change: Callable[[LitSentiment], Any] = id, data: Any = ImdbDataModule,
-              model: Any = LitSentiment) -> int:  # fmt: skip
+              model: Any = LitSentiment, **settings: Any) -> int:  # fmt: skip
         lightnings.clear()
         lit = model(60, 8, 8)
         change(lit)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        trainer = Trainer(max_steps=2, accelerator="cpu", enable_checkpointing=False, **quiet)
+        settings |= {"accelerator": "cpu", "enable_checkpointing": False}
+        trainer = Trainer(max_steps=2, **quiet, **settings)
         use_plain_loop(trainer)
         trainer.fit(lit, data(str(corpus), vocab_size=60, max_length=8, batch_size=16))
         return len(lightnings)
@@ -208,11 +285,24 @@ def test_another_model_data_module_or_lightning_gets_lightnings_loop(
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
         lit.configure_optimizers = lambda: ([optimizer], [schedule])
 
+    def wait_for_plateau(lit: Any) -> None:
+        optimizer = torch.optim.SGD(lit.parameters(), 0.1)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        asked.append(0)
+        schedule.step = lambda *_: asked.append(asked.pop() + 1)  # type: ignore[method-assign]
+        plan = {"scheduler": schedule, "interval": "step", "monitor": "train/loss"}
+        lit.configure_optimizers = lambda: ([optimizer], [plan])
+
+    asked: list[int] = []
+
     called: list[int] = []
     assert steps() == 0
     assert steps(model=OtherModel) == 2
     assert steps(data=OtherData) == 2
+    assert steps(fast_dev_run=2) == 2
     assert steps(schedule) == 2
+    assert steps(wait_for_plateau, log_every_n_steps=1) == 2
+    assert asked == [2]
     assert steps(lambda lit: setattr(lit, "on_after_backward", lambda: called.append(1))) == 2
     assert called == [1, 1]
     clip = LitSentiment.configure_gradient_clipping
