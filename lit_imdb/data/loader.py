@@ -7,6 +7,7 @@ Shapes: B reviews, T tokens, N reviews of the part.
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -77,12 +78,13 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order()
+        labels = self.part.labels[order].float()
+        size = self.batch_size
+        batches = zip(torch.split(order, size), torch.split(labels, size), strict=True)
         self.position, self._start = self._start, 0
-        for index in range(self.position, len(self)):
-            rows = order[index * self.batch_size : (index + 1) * self.batch_size]
-            self.position = index + 1
-            ids = self.part.ids.index_select(0, rows).int()
-            yield ids, self.part.labels.index_select(0, rows).float()
+        for rows, some in islice(batches, self.position, len(self)):
+            self.position += 1
+            yield self.part.ids.index_select(0, rows).int(), some
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "position": self.position}
