@@ -34,7 +34,7 @@ class Review(Callback):
         self._guard = Guard()
         self._panels: Panels | None = None
         self._logits: list[Tensor] = []  # (B,) each, of the evaluation that is going on
-        self._since, self._reviews = time.perf_counter(), 0  # since the last line in the log
+        self._last_line = 0.0, 0  # in the log: the time, and how many batches were trained on
         self._epochs: list[dict[str, float]] = []
         self._validations: list[dict[str, float]] = []
         self._figures: dict[str, Any] = {}
@@ -52,6 +52,7 @@ class Review(Callback):
     # --- training ---
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last_line = _clock(trainer)
         if not self._panels:
             return
         board = self._panels.board
@@ -60,12 +61,7 @@ class Review(Callback):
                 board.layout()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since, self._reviews = time.perf_counter(), 0
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        self._reviews += len(batch[1])
+        self._last_line = _clock(trainer)  # validation is no training
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -74,10 +70,8 @@ class Review(Callback):
             return
         with self._guard("the speed and the gradient norm"):
             board = self._at(trainer).board
-            now = time.perf_counter()
-            rate = self._reviews * trainer.world_size / max(now - self._since, 1e-9)
-            self._since, self._reviews = now, 0
-            board.scalar("train/reviews_per_second", rate)
+            speed = self._speed(trainer, self._panels.data.batch_size)
+            board.scalar("train/reviews_per_second", speed)
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
             scale = scaler.get_scale() if scaler else 1.0
@@ -161,6 +155,12 @@ class Review(Callback):
         self._panels.board.step = trainer.global_step + offset
         return self._panels
 
+    def _speed(self, trainer: Trainer, batch_size: int) -> float:
+        """Training reviews per second, of all processes, since the last line in the log."""
+        since, before = self._last_line
+        self._last_line = now, batches = _clock(trainer)
+        return (batches - before) * batch_size * trainer.world_size / max(now - since, 1e-9)
+
     def _evaluation(self, trainer: Trainer, name: str) -> Evaluation:
         """What this process saw of a part: it has every `world_size`-th batch of it."""
         assert self._panels is not None
@@ -177,6 +177,10 @@ class Review(Callback):
 
 
 _TESTED = ("acc", "loss")
+
+
+def _clock(trainer: Trainer) -> tuple[float, int]:
+    return time.perf_counter(), trainer.fit_loop.total_batch_idx + 1
 
 
 def _logs_now(trainer: Trainer) -> bool:
