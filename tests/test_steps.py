@@ -2,11 +2,14 @@
 
 from copy import deepcopy
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from torch.autograd import profiler
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import optimizer as optimizers
 
 from lit_imdb.model import module
 from lit_imdb.model.module import LitSentiment
@@ -80,3 +83,85 @@ def test_a_checkpoint_in_memory_stays_as_it_was() -> None:
     lit._sum_up()
     assert kept["training"]["window"] == [0, 0, 0]
     assert lit._window == [6, 3, 3]
+
+
+def taken(optimizer: torch.optim.Optimizer) -> list[str]:
+    """What torch's profiler is asked to note of a step of `LitSentiment`."""
+    lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2)
+    noted: list[str] = []
+
+    class Noted(profiler.record_function):
+        def __init__(self, name: str, args: str | None = None) -> None:
+            noted.append(name)
+            super().__init__(name, args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profiler, "record_function", Noted)
+        lit.optimizer_zero_grad(0, 0, optimizer)
+        lit.optimizer_step(0, 0, optimizer, lambda: noted.append("closure"))
+    return noted
+
+
+@pytest.fixture
+def parameter() -> torch.nn.Parameter:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.ones(2)
+    return parameter
+
+
+LABEL = "Optimizer.step#SGD.step"
+
+
+def test_a_step_does_not_ask_torchs_profiler(parameter: torch.nn.Parameter) -> None:
+    optimizer = torch.optim.SGD([parameter], lr=0.25)
+    assert taken(optimizer) == ["closure"]
+    assert parameter.grad is None
+    parameter.grad = torch.ones(2)
+    LitSentiment(9, 2, 2).optimizer_step(0, 0, optimizer, None)
+    assert parameter.tolist() == [0.75, 0.75]
+
+
+def test_a_profiler_sees_the_step(parameter: torch.nn.Parameter) -> None:
+    with profiler.profile():
+        assert taken(torch.optim.SGD([parameter])) == [LABEL, "closure"]
+
+
+def test_a_step_calls_what_is_hooked_into_the_optimizer(parameter: torch.nn.Parameter) -> None:
+    hooked: list[str] = []
+    for hook in ("pre", "post"):
+        optimizer = torch.optim.SGD([parameter])
+        register = getattr(optimizer, f"register_step_{hook}_hook")
+        register(lambda *_, hook=hook: hooked.append(hook))
+        assert taken(optimizer) == [LABEL, "closure"]
+        handle = getattr(optimizers, f"register_optimizer_step_{hook}_hook")(
+            lambda *_, hook=hook: hooked.append(f"global {hook}")
+        )
+        try:
+            assert taken(torch.optim.SGD([parameter])) == [LABEL, "closure"]
+        finally:
+            handle.remove()
+    assert hooked == ["pre", "global pre", "post", "global post"]
+
+
+def test_a_step_goes_through_what_a_schedule_put_in_its_place(
+    parameter: torch.nn.Parameter,
+) -> None:
+    optimizer = torch.optim.SGD([parameter])
+    torch.optim.lr_scheduler.ConstantLR(optimizer)
+    assert taken(optimizer) == [LABEL, "closure"]
+
+
+def test_an_optimizer_of_ones_own_takes_its_step(
+    parameter: torch.nn.Parameter,
+) -> None:
+    class Own(torch.optim.Optimizer):
+        def __init__(self) -> None:
+            super().__init__([parameter], {})
+
+        def step(self, closure: Any = None) -> None:
+            closure()
+
+    optimizer = Own()
+    assert taken(optimizer) == ["closure"]
+    Own.step.hooked = False  # type: ignore[attr-defined]
+    assert taken(optimizer) == ["Optimizer.step#Own.step", "closure"]
