@@ -53,6 +53,7 @@ class PlainLoop(_TrainingEpochLoop):
         self._plain = _is_plain(self.trainer, data_fetcher)
         self._hooks = {name: _own(self.trainer, name) for name in _HOOKS}
         self._validates_within = _validates_within(self.trainer)
+        self._logs_every = max(1, self.trainer.log_every_n_steps)
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         trainer: Any = self.trainer
@@ -73,11 +74,11 @@ class PlainLoop(_TrainingEpochLoop):
         self.batch_progress.increment_processed()
         self._call("on_train_batch_end", {"loss": loss}, batch, index)
         if logs._current_fx is None:  # nothing was logged: no figure has changed
-            trainer._results.batch = trainer._results.batch_size = None
+            self._results.batch = self._results.batch_size = None
         else:
             logs.on_batch_end()
         self.batch_progress.increment_completed()
-        if logs.should_update_logs:
+        if trainer.should_stop or (self._batches_that_stepped + 1) % self._logs_every == 0:
             logs.update_train_step_metrics()
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
@@ -103,6 +104,9 @@ class PlainLoop(_TrainingEpochLoop):
         counts = self.automatic_optimization.optim_progress.optimizer
 
         def closure() -> Tensor:
+            if not self._hooks["on_before_zero_grad"]:
+                # before the forward: what it writes then lies where the gradients lay, in the cache
+                module.optimizer_zero_grad(epoch, index, optimizer)
             with torch.enable_grad():
                 state["_current_fx_name"] = "training_step"
                 loss: Tensor = module.training_step(batch, index)
@@ -111,7 +115,8 @@ class PlainLoop(_TrainingEpochLoop):
                 counts.zero_grad.increment_ready()
                 self._call("on_before_zero_grad", optimizer)
                 counts.zero_grad.increment_started()
-                module.optimizer_zero_grad(epoch, index, optimizer)
+                if self._hooks["on_before_zero_grad"]:
+                    module.optimizer_zero_grad(epoch, index, optimizer)
                 counts.zero_grad.increment_completed()
                 self._call("on_before_backward", loss)
                 module.backward(loss)

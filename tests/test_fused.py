@@ -134,13 +134,15 @@ def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int],
     meanwhile = []
 
     def fail() -> None:
-        with own_threads(), own_threads():
+        with own_threads():
+            with own_threads():
+                meanwhile.append((torch.get_num_threads(), threads.number()))
             meanwhile.append((torch.get_num_threads(), threads.number()))
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert meanwhile == [(1, 3)]
+    assert meanwhile == [(1, 3)] * 2
     assert torch.get_num_threads() == threads.number() == 3
 
 

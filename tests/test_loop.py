@@ -56,6 +56,12 @@ for _name in (*_HOOKS, *OTHERS):
     setattr(Recorder, _name, _recorder_of(_name))
 
 
+class WithoutZeroGrad(Recorder):
+    """Leaves the loop free to set gradients to None before the forward."""
+
+    on_before_zero_grad = Callback.on_before_zero_grad
+
+
 def plain(argument: Any) -> Any:
     if isinstance(argument, Tensor):
         return argument.requires_grad, argument.tolist()
@@ -76,7 +82,7 @@ def fit(
     folder: Path, corpus: Path, plain_loop: bool, ckpt_path: Path | None = None, **settings: Any
 ) -> Run:
     seed_everything(1)
-    recorder = Recorder()
+    recorder = settings.pop("recorder", Recorder)()
     callbacks = [recorder, *settings.pop("callbacks", [])]
     usual = {"max_epochs": 3, "log_every_n_steps": 3, "accelerator": "cpu"}
     trainer = Trainer(
@@ -130,6 +136,13 @@ def test_everything_is_done_and_counted_as_lightning_does(
     assert lightnings == []
     assert {name for (name, *_), *_ in short.seen} >= set(_HOOKS)
     assert "train/loss" in short.log
+    assert_same(short, usual)
+
+
+def test_gradients_may_go_where_nobody_looks(tmp_path: Path, corpus: Path) -> None:
+    usual = fit(tmp_path / "usual", corpus, plain_loop=False, recorder=WithoutZeroGrad)
+    short = fit(tmp_path / "short", corpus, plain_loop=True, recorder=WithoutZeroGrad)
+    assert short.seen
     assert_same(short, usual)
 
 
