@@ -168,7 +168,7 @@ class LitSentiment(LightningModule):
         return self._generator.manual_seed(self.seed * 1_000_003 + number)
 
     def _log_training(self, batch_idx: int) -> None:
-        """Mean loss and accuracy since the last line in the log: a line costs 3 ms."""
+        """Mean loss and accuracy since the last line in the log: a line costs 2 ms."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0 and self._ends_step(batch_idx):
             self._sum_up()
