@@ -1,5 +1,6 @@
 """The entry: finds the command that is asked for, and makes a mistake one line."""
 
+import gc
 import os
 import shlex
 import sys
@@ -24,6 +25,7 @@ def main(args: list[str] | None = None) -> None:
                 from lit_imdb.cli import run  # two seconds, which the others do not need
 
             run(args)
+            gc.freeze()  # the system takes it all back; to look for cycles first takes 0.1 s
     except Interrupted as interrupted:
         again = f"; `{_again(args, interrupted.checkpoint)}` goes on with training that had begun"
         hint = again if not alone and full_arguments(args)[0] == "fit" else ""

@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+_SECONDS = 0.25  # of training between two pictures
+
 
 class ProgressBar(RichProgressBar):
     """Shows "Epoch 1/4", as the final table counts, and only figures that change.
@@ -22,16 +24,16 @@ class ProgressBar(RichProgressBar):
     """
 
     def __init__(self) -> None:
-        # four times a second: a picture takes a millisecond from the step
-        super().__init__(refresh_rate=4, console_kwargs={"stderr": True})
+        # how often a thread looks whether to draw; the end of a run waits for its last look
+        super().__init__(refresh_rate=20, console_kwargs={"stderr": True})
         self._told = 0.0  # when the bar last heard of a batch
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Lightning keeps its books at every step, drawn or not: 1 % of a run
+        # Lightning keeps its books at every step, 1 % of a run, and a picture takes a millisecond
         now = time.monotonic()
-        if trainer.is_last_batch or now - self._told >= 1 / self.refresh_rate:
+        if trainer.is_last_batch or now - self._told >= _SECONDS:
             self._told = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
