@@ -163,11 +163,10 @@ class _Unrolled(torch.autograd.Function):
             gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
         if not ctx.needs_input_grad[0]:
             return None, None, None, *gradients
-        table_grad = torch.zeros_like(table)
+        table_grad = torch.empty_like(table)
         given, result, parts = coming.numpy(), table_grad.numpy(), threads.number()
-        if reviews:
-            add = kernels.add_to_table
-            threads.share(lambda part: add(given, words, part, parts, result), parts)
+        add = kernels.sum_by_word
+        threads.share(lambda part: add(given, words, part, parts, result), parts)
         return table_grad, None, None, *gradients
 
 
@@ -201,7 +200,8 @@ def _check_shapes(
 
 
 def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Array, ...]:
-    return _padded(w_ih.t()), _padded(b_ih + b_hh), _padded(w_hh.t())
+    # as many rows as features: a product may be of any number of terms
+    return _padded(w_ih.t())[: w_ih.shape[1]], _padded(b_ih + b_hh), _padded(w_hh.t())
 
 
 def _padded(values: Tensor) -> Array:
@@ -241,7 +241,7 @@ def _up(size: int, multiple: int) -> int:
 
 def _rows(reviews: int) -> int:
     """N: reviews that go together, and rows in which there is none."""
-    return min(_TOGETHER, _up(reviews, kernels.ROWS))
+    return min(_TOGETHER, _up(max(reviews, 1), kernels.ROWS))
 
 
 def _pieces(reviews: int) -> list[slice]:

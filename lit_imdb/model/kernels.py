@@ -132,7 +132,7 @@ def _add(typing: Any, array: Any, i: Any, j: Any, vector: Any, total: Any) -> An
 
 @_inner
 def _add_product(total, a, b):
-    """total* (M, N) += a* (M, K) b* (K, N), tile by tile of ROWS x LANES."""
+    """total* (M, N) += a (M, K) b* (K, N), tile by tile of ROWS x LANES; K is any number."""
     for i in range(0, total.shape[0], ROWS):
         for j in range(0, total.shape[1], LANES):
             t0, t1 = _load(total, i, j), _load(total, i + 1, j)
@@ -182,7 +182,7 @@ def _tanh_of(x):
 
 @_inner
 def _gather(table, ids, t, mask, inputs):
-    """inputs* (N, E) = masked rows of the table for token t; the padding stays as it is."""
+    """inputs (N, E or more) = masked rows of the table for token t; what is more stays as it is."""
     for n in range(len(ids)):
         word, factor, row = table[ids[n, t]], mask[n], inputs[n]
         for e in range(len(factor)):
@@ -194,7 +194,7 @@ def forward(table, ids, mask, w_ih, bias, w_hh, h):
     """h_t = tanh(W_ih (m x_t) + b + W_hh h_(t-1)), h_0 = 0, where x_t are rows of a table.
 
     Args: table (V, E), at least as wide as the mask; ids (N, T) of its rows; mask m (N, E);
-        w_ih* (E, H); bias* (H,); w_hh* (H, H); h* (T, N, H), overwritten, its padding with
+        w_ih (E, H*); bias* (H,); w_hh* (H, H); h* (T, N, H), overwritten, its padding with
         anything. Where w_ih has no rows, W_ih x + b is in the table* (V, H) already, for each word.
     """
     reviews, steps = ids.shape
@@ -271,17 +271,36 @@ def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_
 
 
 @_Compiled
-def add_to_table(gradients, ids, part, parts, table):
-    """table (V, E) at ids (B, T) += gradients (C, T, N, E), for every `parts`-th word from `part`.
+def sum_by_word(gradients, ids, part, parts, table):
+    """Some rows of a table (V, E) = the sums of gradients (C, T, N, E) at their ids (B, T).
 
-    B reviews in C pieces of N, of which the last may be in part empty.
+    The rows are the `part`-th of `parts` pieces of the table, in one block: neighbours share a line
+    of the cache, and threads that wrote to one line would wait for each other. The pieces take
+    equally long where a row to set to 0 takes half as long as one to add. B reviews stand in C
+    pieces of N, of which the last may be in part empty.
     """
+    cost = np.ones(len(table), np.int64)
+    for b in range(len(ids)):
+        for t in range(ids.shape[1]):
+            cost[ids[b, t]] += 2
+    first = end = before = 0
+    total = cost.sum()
+    for word in range(len(table)):
+        if before * parts < part * total:
+            first = word + 1
+        if before * parts < (part + 1) * total:
+            end = word + 1
+        before += cost[word]
+    for word in range(first, end):
+        row = table[word]
+        for e in range(len(row)):
+            row[e] = 0
     together = gradients.shape[2]
     for b in range(0, len(ids), together):
         for t in range(ids.shape[1]):
             for n in range(min(together, len(ids) - b)):
                 word = ids[b + n, t]
-                if word % parts == part:
+                if first <= word < end:
                     row, gradient = table[word], gradients[b // together, t, n]
                     for e in range(len(row)):
                         row[e] += gradient[e]
