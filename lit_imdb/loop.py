@@ -66,7 +66,9 @@ class PlainLoop(_TrainingEpochLoop):
         index = self.batch_idx + 1
         self.batch_progress.is_last_batch = data_fetcher.done
         self.batch_progress.increment_ready()
-        logs.on_batch_start(batch)
+        logs._first_loop_iter = logs._first_loop_iter is None
+        results: Any = self._results
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         logs._current_fx = None  # whoever logs puts a name here
         self._call("on_train_batch_start", batch, index)
         self.batch_progress.increment_started()
@@ -74,7 +76,7 @@ class PlainLoop(_TrainingEpochLoop):
         self.batch_progress.increment_processed()
         self._call("on_train_batch_end", {"loss": loss}, batch, index)
         if logs._current_fx is None:  # nothing was logged: no figure has changed
-            self._results.batch = self._results.batch_size = None
+            results.batch = results.batch_size = None
         else:
             logs.on_batch_end()
         self.batch_progress.increment_completed()

@@ -113,3 +113,5 @@ def test_accumulated_batches_have_masks_of_their_own_and_one_line_a_step(
     assert run("fit", *TINY, "--data.source", corpus, *flags).status == 0
     assert len(set(seeds)) == len(seeds) == 18
     assert len([name for name, _ in lines if name == "train/acc"]) == 6  # of 4, 4 and 1 batches
+    events = EventAccumulator("logs/imdb/version_0").Reload()
+    assert [e.step for e in events.Scalars("train/gradient_norm")] == [0, 1, 2, 3, 4, 5]

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Output, Trained, make_reviews, train_py, write_csv, write_jsonl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.callbacks.review import attribution, drawings, tables, trainability, words
+from lit_imdb.callbacks.review.callback import Review
 from lit_imdb.callbacks.review.evaluation import Evaluation
 from lit_imdb.callbacks.review.guard import Guard
 from lit_imdb.callbacks.review.panels import Panels
@@ -109,6 +111,21 @@ def server(reviewed: Trained) -> Iterator[Server]:
 RUN = "version_0"
 
 
+def test_what_every_picture_has_is_drawn_before_the_first_epoch(
+    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    draw = FigureCanvasAgg.draw
+    start = Review.on_train_epoch_start
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda *a: seen.append("sheet") or draw(*a))
+    monkeypatch.setattr(
+        Review, "on_train_epoch_start", lambda *a: seen.append("epoch") or start(*a)
+    )
+    assert run("fit", *TINY, "--data.source", corpus, "--max_epochs", "2").status == 0
+    # two of validations; in the end those of the words and of the run's curves
+    assert seen == ["sheet", "sheet", "epoch", "epoch", "sheet", "sheet"]
+
+
 def test_scalars_hold_training_validation_and_test(server: Server) -> None:
     tags = server.json("plugin/scalars/tags")[RUN]
     for tag in (
@@ -122,6 +139,15 @@ def test_scalars_hold_training_validation_and_test(server: Server) -> None:
         points = server.json("plugin/scalars/scalars", run=RUN, tag=tag)
         assert points
         assert all(value == value for _, _, value in points), tag  # none is NaN
+
+
+def test_gradients_are_logged_with_the_loss_not_at_each_step(server: Server) -> None:
+    steps = [
+        [step for _, step, _ in server.json("plugin/scalars/scalars", run=RUN, tag=tag)]
+        for tag in ("train/loss", "train/gradient_norm")
+    ]
+    assert steps[0] == steps[1]
+    assert steps[0][1] - steps[0][0] == 4
 
 
 def test_custom_scalars_name_only_curves_that_exist(server: Server) -> None:

@@ -61,6 +61,40 @@ def test_trainer_fit_takes_the_steps_of_a_plain_loop() -> None:
     torch.testing.assert_close(by_trainer.state_dict(), by_hand.state_dict(), atol=0, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning", "ignore:.*num_workers")
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_figures_of_an_evaluation_are_means_over_its_reviews_not_its_batches(part: str) -> None:
+    ids, labels = torch.randint(20, (11, 5)), torch.randint(2, (11,)).float()
+    lit = LitSentiment(vocab_size=20, embedding_dim=3, hidden_dim=4).eval()
+    with torch.no_grad():
+        lit.net.head.weight.mul_(9)
+        logits = lit(ids)
+    expected = {
+        f"{part}/loss": float(binary_cross_entropy_with_logits(logits, labels)),
+        f"{part}/acc": float(((logits > 0) == (labels > 0)).float().mean()),
+    }
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(ids, labels), 4)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = Trainer(accelerator="cpu", **quiet)
+    evaluate = trainer.validate if part == "val" else trainer.test
+    for _ in range(2):  # nothing is left over from the evaluation before
+        (found,) = evaluate(lit, batches, verbose=False)
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_what_an_engine_loads_before_the_first_epoch_leaves_no_trace(engine: Any) -> None:
+    lit = LitSentiment(vocab_size=20, embedding_dim=3, hidden_dim=4, engine=engine)
+    looked_up: list[int] = []
+    lit.net.register_forward_hook(lambda *_: looked_up.append(1))
+    before, random = deepcopy(lit.state_dict()), torch.get_rng_state()
+    lit.on_train_start()
+    assert looked_up == [1]
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(parameter.grad is None for parameter in lit.parameters())
+    torch.testing.assert_close(lit.state_dict(), before, atol=0, rtol=0)
+
+
 def test_a_step_outside_of_fit_has_its_own_threads_too() -> None:
     lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2, engine="fused")
     seen: list[int] = []

@@ -68,6 +68,9 @@ class LitSentiment(LightningModule):
         self._window = [0.0, 0.0, 0.0]
         self._unsummed: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, logits, labels of steps
         self.last_line: dict[str, float] = {}  # in the log: epoch (from 0), loss, acc
+        self.logs_now = False  # whether this training step has a line in the log
+        # of the evaluation that is going on: logits and labels of each batch
+        self._evaluated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
@@ -76,6 +79,10 @@ class LitSentiment(LightningModule):
 
     def on_train_start(self) -> None:
         self._engine = self._engine_now()  # once: 40 us
+        # loads what the engine runs, 0.3 s, or compiles it: before the first epoch, not in it
+        word = torch.zeros(1, 1, dtype=torch.int32, device=self.device)
+        logit = self.net(word, [None] * len(self.net.cells))
+        torch.autograd.grad(logit, [p for p in self.net.parameters() if p.requires_grad])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
@@ -89,16 +96,23 @@ class LitSentiment(LightningModule):
     def on_validation_epoch_start(self) -> None:
         # not at its start: callbacks that average weights put theirs in first
         self._folded = fold(self.net)
+        self._evaluated.clear()
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Logits (B,)."""
-        return self._evaluate(batch, "val", self.val_loss, self.val_acc)
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val", self.val_loss, self.val_acc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Logits (B,)."""
-        return self._evaluate(batch, "test", self.test_loss, self.test_acc)
+        return self._evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test", self.test_loss, self.test_acc)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities (B,) of a positive review."""
@@ -142,18 +156,25 @@ class LitSentiment(LightningModule):
             for group in state["param_groups"]:
                 group["lr"] = self.lr  # the command line's
 
-    def _evaluate(
-        self, batch: Batch, part: str, loss: MeanMetric, accuracy: BinaryAccuracy
-    ) -> Tensor:
+    def _evaluate(self, batch: Batch) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
         logits = self._folded(ids)  # (B,)
-        losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")  # (B,)
-        loss.update(losses)
+        self._evaluated.append((logits, labels))
+        return logits
+
+    def _log_evaluation(self, part: str, loss: MeanMetric, accuracy: BinaryAccuracy) -> None:
+        """Once for all batches: at each, metrics and log took as long again as the network."""
+        # batch by batch: a sum over all would depend on the number of threads in its last digit
+        sums = [
+            binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+            for logits, labels in self._evaluated
+        ]
+        logits, labels = map(torch.cat, zip(*self._evaluated, strict=True))
+        loss.update(torch.stack(sums).sum() / len(labels), weight=len(labels))
         # as classes: BinaryAccuracy would take logits that all lie in [0, 1] for probabilities
         accuracy.update((logits > 0).long(), labels.long())
-        self.log(f"{part}/loss", loss, on_epoch=True, on_step=False)
-        self.log(f"{part}/acc", accuracy, on_epoch=True, on_step=False, prog_bar=part == "val")
-        return logits
+        self.log(f"{part}/loss", loss)
+        self.log(f"{part}/acc", accuracy, prog_bar=part == "val")
 
     def _engine_now(self) -> Engine:
         return engine_for(self.net.engine, self.device, self.net.cells)
@@ -170,7 +191,9 @@ class LitSentiment(LightningModule):
     def _log_training(self, batch_idx: int) -> None:
         """Mean loss and accuracy since the last line in the log: a line costs 2 ms."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.global_step + 1) % every == 0 and self._ends_step(batch_idx):
+        due = bool(every) and (self.global_step + 1) % every == 0
+        self.logs_now = due and self._ends_step(batch_idx)
+        if self.logs_now:
             self._sum_up()
             self._expect_finite([self._window[0]])
             losses, right, reviews = self._window

@@ -55,6 +55,7 @@ class Review(Callback):
         self._last_line = _clock(trainer)
         if not self._panels:
             return
+        self._panels.prepare()
         board = self._panels.board
         if board.folder not in Path(trainer.ckpt_path or "").parents:  # else it has the layout
             with self._guard("the custom scalars"):
@@ -66,7 +67,7 @@ class Review(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        if not self._panels or not _logs_now(trainer):
+        if not self._panels or not pl_module.logs_now:
             return
         with self._guard("the speed and the gradient norm"):
             board = self._at(trainer).board
@@ -181,8 +182,3 @@ _TESTED = ("acc", "loss")
 
 def _clock(trainer: Trainer) -> tuple[float, int]:
     return time.perf_counter(), trainer.fit_loop.total_batch_idx + 1
-
-
-def _logs_now(trainer: Trainer) -> bool:
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return bool(every) and (trainer.global_step + 1) % every == 0

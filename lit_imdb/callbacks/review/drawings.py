@@ -71,7 +71,8 @@ def draw_evaluation(sheet: Sheet, heading: str, evaluation: Evaluation) -> bytes
     return sheet.png()
 
 
-def trainability_sheet() -> Sheet:
+def trainability_sheet(tokens: int) -> Sheet:
+    """For reviews of so many tokens."""
     flat = f"share of units with |h| > {SATURATED}"
     sheet = Sheet(
         [
@@ -85,20 +86,19 @@ def trainability_sheet() -> Sheet:
     names = [f"1e{power}" for power in powers]
     sheet.axes[0].set(ylim=_NORMS, yticks=powers, yticklabels=names)
     sheet.axes[1].set(ylim=(0, 1), yticks=(0, 0.5, 1))
+    for axes in sheet.axes:
+        axes.set(xlim=(0, tokens + 1), xticks=(1, tokens // 2, tokens))
     return sheet
 
 
 def draw_trainability(sheet: Sheet, heading: str, found: Trainability) -> bytes:
-    tokens = found.gradients.shape[1]
-    for axes in sheet.axes:
-        axes.set(xlim=(0, tokens + 1), xticks=(1, tokens // 2, tokens))
     sheet.begin(heading)
     powers = found.gradients.clamp(min=10.0 ** _NORMS[0]).log10().clamp(max=_NORMS[1])
     for axes, rows, top in zip(sheet.axes, (powers, found.saturated), (_NORMS[1], 1), strict=True):
         step = 0.06 * (axes.get_ylim()[1] - axes.get_ylim()[0])
         for cell, row in enumerate(rows):
             colour, style = _OF_CELL[cell % len(_OF_CELL)]
-            line(axes, range(1, tokens + 1), row, color=colour, linestyle=style)
+            line(axes, range(1, len(row) + 1), row, color=colour, linestyle=style)
             axes.text(2, top - (cell + 1) * step, f"cell{cell}", color=colour, fontsize=10)
     return sheet.png()
 

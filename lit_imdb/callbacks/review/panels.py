@@ -45,6 +45,12 @@ class Panels:
         self.encoder = data.encoder
         self.sentences: dict[float, list[float]] = {}
 
+    def prepare(self) -> None:
+        """Draws what is the same in every epoch: 0.2 s, with the import of matplotlib."""
+        with self.guard("the empty figures"):
+            self._evaluation_sheet.begin("")
+            self._trainability_sheet.begin("")
+
     def held_out(self, name: str, epoch: float, evaluation: Evaluation) -> None:
         """What the answers of one part say; `name` is val or test."""
         heading = f"{name}, epoch {epoch}: {len(evaluation.rows):,} reviews"
@@ -185,4 +191,4 @@ class Panels:
 
     @cached_property
     def _trainability_sheet(self) -> Sheet:
-        return drawings.trainability_sheet()
+        return drawings.trainability_sheet(self.encoder.max_length)
