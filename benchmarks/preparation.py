@@ -58,12 +58,12 @@ def measure(setting: Setting) -> list[dict[str, Any]]:
 
 
 def _run(setting: Setting, folder: Path) -> dict[str, Any]:
-    """Prepares in one process and trains two epochs in another."""
+    """Prepares in one process and trains an epoch in another."""
     corpus, cache = folder / "reviews.csv", folder / "cache" / "lit-imdb"
     child = [sys.executable, "-m", "benchmarks.preparation", str(corpus), str(cache)]
     figures: dict[str, Any] = json.loads(_output(child, folder))
     fit = [sys.executable, str(ROOT / "train.py"), "fit", "--data.source", str(corpus)]
-    clock = ["--trainer.callbacks+=benchmarks.preparation.Clock", "--trainer.max_epochs", "2"]
+    clock = ["--trainer.callbacks+=benchmarks.preparation.Clock", "--trainer.max_epochs", "1"]
     _output([*fit, "--data.cache_dir", str(cache), *clock], folder)
     results = json.loads((folder / "logs/imdb/version_0/results.json").read_text())
     # an epoch trains on one part and validates on another
@@ -73,7 +73,7 @@ def _run(setting: Setting, folder: Path) -> dict[str, Any]:
 
 
 class Clock(Callback):
-    """Writes down how long the last epoch took: the first one loads and draws much for once."""
+    """Writes down how long the epoch took, validation and the review's pictures included."""
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._started = time.perf_counter()

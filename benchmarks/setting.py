@@ -43,7 +43,7 @@ class Setting:
 
     @property
     def steps(self) -> int:
-        return 4 if self.quick else 40  # a multiple of log_every_n_steps, an odd share of an epoch
+        return 4 if self.quick else 40  # half of it a multiple of log_every_n_steps
 
     @property
     def reviews(self) -> Path:

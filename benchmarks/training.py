@@ -77,7 +77,8 @@ def _parts(of: dict[str, Any]) -> dict[str, float]:
     parts = {name: median(answers, name) for name in answers[0] if name != "seconds"}
     parts["sum"] = sum(parts.values())
     # fit's time on both sides of the bare loops: the machine changes its speed from time to time
-    rounds = [{**one, "fit": (one["seconds"] + one["again"]) / 2} for one in of["fit"]["rounds"]]
+    inner = [one for turn in of["fit"]["rounds"] for one in turn["inner"]]
+    rounds = [{**one, "fit": (one["fit"] + one["again"]) / 2} for one in inner]
     parts["bare loop, by turns with fit in one process"] = 1e3 * median(rounds, "bare")
     parts["the same without torch's look for a profiler"] = 1e3 * median(rounds, "spared")
     parts["in trainer.fit"] = 1e3 * median(rounds, "fit")
