@@ -20,7 +20,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.model import unprofiled
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import Engine, engine_for, threads_of
+from lit_imdb.model.recurrence import Engine, engine_for, fused, threads_of
 
 _MOST_UNSUMMED = 100  # steps whose logits are kept, however far apart the lines in the log are
 
@@ -79,10 +79,12 @@ class LitSentiment(LightningModule):
 
     def on_train_start(self) -> None:
         self._engine = self._engine_now()  # once: 40 us
-        # loads what the engine runs, 0.3 s, or compiles it: before the first epoch, not in it
-        word = torch.zeros(1, 1, dtype=torch.int32, device=self.device)
-        logit = self.net(word, [None] * len(self.net.cells))
-        torch.autograd.grad(logit, [p for p in self.net.parameters() if p.requires_grad])
+        if self._engine is fused:
+            # loads the compiled loops, 0.3 s, or compiles them: before the first epoch, not in it
+            word = torch.zeros(1, 1, dtype=torch.int32)
+            logit = self.net(word, [None] * len(self.net.cells))
+            trained = [p for p in self.net.parameters() if p.requires_grad]
+            torch.autograd.grad(logit, trained, allow_unused=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
