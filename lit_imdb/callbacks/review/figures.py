@@ -7,6 +7,8 @@ panel, so a sheet keeps a picture of its empty panels and draws only lines and n
 import io
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ WIDTH, HEIGHT = 960, 520  # pixels
 # Okabe and Ito's colours, which colour-blind people can tell apart
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 _DPI = 100
+_SHADES = 20  # of a colour; with more of them white would become nearly white
 
 
 class Sheet:
@@ -44,7 +47,7 @@ class Sheet:
             left, bottom = column * wide + 0.065, 0.95 - (row + 1) * high + 0.11
             # add_axes, since subplots with their layout take three times as long
             axes = self._figure.add_axes((left, bottom, wide - 0.08, high - 0.17))
-            axes.set_title(title, fontsize=10)
+            axes.set_title(title, fontsize=10, y=1)  # else its place is sought: 2 ms
             axes.set_xlabel(x, fontsize=9)
             axes.set_ylabel(y, fontsize=9, labelpad=2)
             axes.tick_params(labelsize=8, length=3)
@@ -55,7 +58,8 @@ class Sheet:
     def begin(self, heading: str) -> None:
         """Takes the old data out; what is added to `axes` from here on is drawn by `png`."""
         if self._empty is None:
-            self._canvas.draw()
+            with _unhinted():
+                self._canvas.draw()
             self._empty = self._canvas.copy_from_bbox(self._figure.bbox)
         self._heading.set_text(heading)
         for axes in self.axes:
@@ -63,18 +67,24 @@ class Sheet:
                 artist.remove()
 
     def png(self) -> bytes:
-        """The drawn sheet; compressed lightly, since more would take as long as the drawing."""
+        """The drawn sheet, in few colours and compressed lightly.
+
+        All colours take 7 ms more, and twice the bytes, of which TensorBoard's writer makes a sum
+        in Python: 5 ms.
+        """
         from PIL import Image
 
         self._canvas.restore_region(self._empty)
-        self._figure.draw_artist(self._heading)
-        for axes in self.axes:
-            for artist in _data(axes):
-                axes.draw_artist(artist)
+        with _unhinted():
+            self._figure.draw_artist(self._heading)
+            for axes in self.axes:
+                for artist in _data(axes):
+                    axes.draw_artist(artist)
         size = self._canvas.get_width_height()
         image = Image.frombuffer("RGBA", size, self._canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
         target = io.BytesIO()
-        image.convert("RGB").save(target, "png", compress_level=1)
+        few = image.convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE)
+        few.save(target, "png", compress_level=1)
         return target.getvalue()
 
 
@@ -83,6 +93,28 @@ def line(axes: Any, x: Any, y: Any, **style: Any) -> None:
     from matplotlib.lines import Line2D
 
     axes.add_line(Line2D(np.asarray(x), np.asarray(y), **style))
+
+
+def _unhinted() -> AbstractContextManager[None]:
+    """Letters as they are, not moved to whole pixels: better spaced, a fifth of the time less."""
+    from matplotlib import rc_context
+
+    return rc_context({"text.hinting": "none"})
+
+
+@cache
+def _palette() -> Any:
+    """White, and the way from it to each colour: what a smooth edge of a line or a letter has."""
+    from PIL import Image, ImageColor
+
+    palette = [255, 255, 255]
+    for colour in ("#000000", BLUE, ORANGE, GREEN, GREY):
+        for step in range(1, _SHADES + 1):
+            ends = ImageColor.getrgb(colour)
+            palette += [255 - round((255 - end) * step / _SHADES) for end in ends]
+    image = Image.new("P", (1, 1))
+    image.putpalette(palette)
+    return image
 
 
 def _data(axes: Any) -> list[Any]:
