@@ -31,6 +31,7 @@ class SettingsCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.checkpoint: dict[str, Any] | None = None
+        self._command = full_arguments(args)[0]
         default_config = {"default_config_files": [str(CONFIGS / "default.yaml")]}
         super().__init__(
             LitSentiment,
@@ -75,6 +76,9 @@ class SettingsCLI(LightningCLI):
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
+        if subcommand != self._command:  # only named in the help: its flags would take 30 ms
+            self._subcommand_method_arguments[subcommand] = []
+            return self.init_parser()
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
             parser.add_argument(
