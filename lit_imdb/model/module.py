@@ -17,6 +17,7 @@ from torchmetrics.classification import BinaryAccuracy
 
 from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
+from lit_imdb.memory import without_collection
 from lit_imdb.model import unprofiled
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
@@ -81,10 +82,11 @@ class LitSentiment(LightningModule):
         self._engine = self._engine_now()  # once: 40 us
         if self._engine is fused:
             # loads the compiled loops, 0.3 s, or compiles them: before the first epoch, not in it
-            word = torch.zeros(1, 1, dtype=torch.int32)
-            logit = self.net(word, [None] * len(self.net.cells))
-            trained = [p for p in self.net.parameters() if p.requires_grad]
-            torch.autograd.grad(logit, trained, allow_unused=True)
+            with without_collection():
+                word = torch.zeros(1, 1, dtype=torch.int32)
+                logit = self.net(word, [None] * len(self.net.cells))
+                trained = [p for p in self.net.parameters() if p.requires_grad]
+                torch.autograd.grad(logit, trained, allow_unused=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
