@@ -19,12 +19,14 @@ import pytest
 import torch
 from conftest import TINY, Output, Trained, make_reviews, train_py, write_csv, write_jsonl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.callbacks.review import attribution, drawings, tables, trainability, words
 from lit_imdb.callbacks.review.callback import Review
 from lit_imdb.callbacks.review.evaluation import Evaluation
+from lit_imdb.callbacks.review.figures import BLUE
 from lit_imdb.callbacks.review.guard import Guard
 from lit_imdb.callbacks.review.panels import Panels
 from lit_imdb.model.network import SentimentRNN
@@ -259,6 +261,16 @@ def test_every_figure_is_in_the_run_folder_and_nothing_half_written(reviewed: Tr
         *("words_space", "curves"),
     }
     assert not list(reviewed.run.rglob("*.tmp"))
+
+
+def test_pictures_have_few_colours_and_those_exactly(reviewed: Trained) -> None:
+    for path in (reviewed.run / "figures").iterdir():
+        found = Image.open(path).convert("RGB").getcolors(maxcolors=101)
+        assert found is not None
+        pixels = {colour: count for count, colour in found}
+        assert max(pixels, key=lambda colour: pixels[colour]) == (255, 255, 255)
+        assert pixels[(0, 0, 0)] > 100  # letters and axes
+        assert pixels[ImageColor.getrgb(BLUE)] > 10
 
 
 def test_the_review_changes_no_weight_and_can_be_left_out(
