@@ -123,5 +123,5 @@ def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
 def encoder_of(checkpoint: dict[str, Any]) -> TextEncoder:
     """What turns texts into ids for the network of a checkpoint."""
     settings = checkpoint["datamodule_hyper_parameters"]
-    vocabulary = checkpoint["ImdbDataModule"]["vocabulary"]
+    vocabulary = checkpoint["ImdbDataModule"]["vocabulary"].split("\n")
     return TextEncoder(vocabulary, settings["tokenizer"], settings["max_length"])

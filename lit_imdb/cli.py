@@ -104,7 +104,7 @@ class CLI(SettingsCLI):
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint is not None:
-            self.datamodule.vocabulary = self.checkpoint["ImdbDataModule"]["vocabulary"]
+            self.datamodule.vocabulary = list(encoder_of(self.checkpoint).vocabulary)
 
     def fit(self, **kwargs: Any) -> None:
         """Fits, tests the best checkpoint, and reports."""

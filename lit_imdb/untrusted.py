@@ -87,7 +87,7 @@ def check_content(checkpoint: Any) -> None:
     settings = checkpoint["datamodule_hyper_parameters"]
     tokenizer, length = settings.get("tokenizer"), settings.get("max_length")
     _expect(type(length) is int, f"max_length {length!r} is not a number of tokens")
-    TextEncoder(vocabulary, tokenizer, length)
+    TextEncoder([], tokenizer, length)
     _check_training(checkpoint["training"])
     for optimizer in checkpoint.get("optimizer_states", []):
         _check_optimizer(optimizer, parameters)
@@ -140,10 +140,10 @@ def _check_network(settings: dict[str, Any], weights: dict[str, Any]) -> list[to
 
 
 def _check_vocabulary(vocabulary: Any, size: int) -> None:
-    words = isinstance(vocabulary, list) and all(isinstance(word, str) for word in vocabulary)
-    _expect(words, "its vocabulary is not a list of words")
-    _expect(vocabulary[:2] == [PAD, UNK], f"its vocabulary does not begin with {PAD}, {UNK}")
-    _expect(len(vocabulary) <= size, f"{len(vocabulary)} words for {size} rows of the embedding")
+    _expect(isinstance(vocabulary, str), "its vocabulary is not a text")
+    words = vocabulary.split("\n")
+    _expect(words[:2] == [PAD, UNK], f"its vocabulary does not begin with {PAD}, {UNK}")
+    _expect(len(words) <= size, f"{len(words)} words for {size} rows of the embedding")
 
 
 def _check_training(training: dict[str, Any]) -> None:

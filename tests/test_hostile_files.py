@@ -98,7 +98,6 @@ CODE: dict[str, Callable[[Payload], Change]] = {
     "data settings": lambda code: set_in("datamodule_hyper_parameters", "source", code),
     "callback": lambda code: set_in("callbacks", "History", code),
     "vocabulary": lambda code: set_in("ImdbDataModule", "vocabulary", code),
-    "word": lambda code: set_in("ImdbDataModule", "vocabulary", 5, code),
     "optimizer": lambda code: set_in("optimizer_states", 0, code),
     "unknown key": lambda code: set_in("extra", code),
 }
@@ -143,9 +142,9 @@ def test_addresses_are_refused(address: str, fails: Fails) -> None:
 NAN = float("nan")
 WRONG: dict[str, Change] = {
     "vocabulary is a number": set_in("ImdbDataModule", "vocabulary", 7),
-    "vocabulary of numbers": set_in("ImdbDataModule", "vocabulary", list(range(60))),
-    "vocabulary without padding": set_in("ImdbDataModule", "vocabulary", ["a", "b"]),
-    "too many words": set_in("ImdbDataModule", "vocabulary", ["<pad>", "<unk>", *"ab" * 999]),
+    "vocabulary is a list": set_in("ImdbDataModule", "vocabulary", ["<pad>", "<unk>", "a"]),
+    "vocabulary without padding": set_in("ImdbDataModule", "vocabulary", "a\nb"),
+    "too many words": set_in("ImdbDataModule", "vocabulary", "<pad>\n<unk>" + "\na" * 2000),
     "vocabulary is missing": drop("ImdbDataModule", "vocabulary"),
     "size is a word": set_in("hyper_parameters", "hidden_dim", "abc"),
     "size is huge": set_in("hyper_parameters", "hidden_dim", 10**12),
