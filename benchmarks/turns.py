@@ -143,8 +143,13 @@ def _affinity(one_cpu: bool) -> Iterator[None]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What measured processes get: no thread counts from outside, a cache below `folder`."""
-    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    """What measured processes get: no thread counts or Python settings from outside, a cache below
+    `folder`. PYTHONDONTWRITEBYTECODE would have each start compile this program's files anew."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.endswith("_NUM_THREADS") and not name.startswith("PYTHON")
+    }
     # FORCE_COLOR: rich is to draw its progress bars as in a terminal
     extra = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache"), "FORCE_COLOR": "1"}
     return {**kept, **extra}
