@@ -11,7 +11,7 @@ from torch.autograd import profiler
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import optimizer as optimizers
 
-from lit_imdb.model import module
+from lit_imdb.model import window
 from lit_imdb.model.module import LitSentiment
 
 
@@ -19,7 +19,7 @@ from lit_imdb.model.module import LitSentiment
 def test_training_figures_do_not_depend_on_when_they_are_summed(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_UNSUMMED", most)
+    monkeypatch.setattr(window, "_MOST_WAITING", most)
     logged: dict[str, float] = {}
     lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2)
     lit.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -33,9 +33,9 @@ def test_training_figures_do_not_depend_on_when_they_are_summed(
         loss, logits, labels = torch.rand(()), torch.randn(4), torch.randint(2, (4,)).float()
         losses.append(loss.item())
         right += int(((logits > 0) == (labels > 0)).sum())
-        lit._unsummed.append((loss, logits, labels))
+        lit._window.add(loss, logits, labels)
         lit._log_training(step)
-        assert len(lit._unsummed) < most
+        assert len(lit._window._waiting) < most
     assert logged == {
         "train/loss": pytest.approx(sum(losses) / 10),
         "train/acc": pytest.approx(right / 40),
@@ -116,10 +116,9 @@ def test_a_checkpoint_in_memory_stays_as_it_was() -> None:
     lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2)
     kept: dict[str, dict[str, list[float]]] = {}
     lit.on_save_checkpoint(kept)
-    lit._unsummed.append((torch.tensor(2.0), torch.ones(3), torch.ones(3)))
-    lit._sum_up()
+    lit._window.add(torch.tensor(2.0), torch.ones(3), torch.ones(3))
+    assert lit._window.sums == [6, 3, 3]
     assert kept["training"]["window"] == [0, 0, 0]
-    assert lit._window == [6, 3, 3]
 
 
 def taken(optimizer: torch.optim.Optimizer) -> list[str]:

@@ -22,8 +22,7 @@ from lit_imdb.model import unprofiled
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import Engine, engine_for, fused, threads_of
-
-_MOST_UNSUMMED = 100  # steps whose logits are kept, however far apart the lines in the log are
+from lit_imdb.model.window import Window
 
 
 class LitSentiment(LightningModule):
@@ -65,9 +64,7 @@ class LitSentiment(LightningModule):
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; travels in checkpoints
         self._generator: torch.Generator | None = None
         self._engine: Engine | None = None  # of the training that is going on
-        # since the last line in the log: sum of losses, right answers, reviews
-        self._window = [0.0, 0.0, 0.0]
-        self._unsummed: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, logits, labels of steps
+        self._window = Window()  # since the last line in the log
         self.last_line: dict[str, float] = {}  # in the log: epoch (from 0), loss, acc
         self.logs_now = False  # whether this training step has a line in the log
         # of the evaluation that is going on: logits and labels of each batch
@@ -92,8 +89,7 @@ class LitSentiment(LightningModule):
         ids, labels = batch  # (B, T), (B,)
         logits = self.net(ids, self.net.draw_masks(len(ids), self._step_generator()))  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels)
-        # a copy: callbacks may add to the loss in place
-        self._unsummed.append((loss.detach().clone(), logits.detach(), labels))
+        self._window.add(loss, logits, labels)
         self._log_training(batch_idx)
         return loss
 
@@ -143,19 +139,17 @@ class LitSentiment(LightningModule):
         unprofiled.zero_grad(optimizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._sum_up()
+        window = self._window.sums
         # before anything is written over a good checkpoint; a sum keeps what is not finite, in a
         # fifth of the time of a look at each element
         sums = [float(w.detach().sum(dtype=torch.float32)) for w in self.parameters()]
-        self._expect_finite([*sums, self._window[0]])
-        window = list(self._window)
+        self._expect_finite([*sums, window[0]])
         checkpoint["training"] = {"seed": self.seed, "window": window, "line": self.last_line}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seed = checkpoint["training"]["seed"]
-        self._window = list(checkpoint["training"]["window"])
+        self._window = Window(checkpoint["training"]["window"])
         self.last_line = checkpoint["training"]["line"]
-        self._unsummed.clear()
         for state in checkpoint["optimizer_states"]:
             for group in state["param_groups"]:
                 group["lr"] = self.lr  # the command line's
@@ -198,34 +192,17 @@ class LitSentiment(LightningModule):
         due = bool(every) and (self.global_step + 1) % every == 0
         self.logs_now = due and self._ends_step(batch_idx)
         if self.logs_now:
-            self._sum_up()
-            self._expect_finite([self._window[0]])
-            losses, right, reviews = self._window
-            loss, acc = losses / reviews, right / reviews
+            loss, acc = self._window.means
+            self._expect_finite([loss])
             self.log("train/loss", loss, prog_bar=True)
             self.log("train/acc", acc, prog_bar=True)
             self.last_line = {"epoch": self.current_epoch, "loss": loss, "acc": acc}
-            self._window = [0.0, 0.0, 0.0]
-        elif len(self._unsummed) == _MOST_UNSUMMED:
-            self._sum_up()
+            self._window = Window()
 
     def _ends_step(self, batch_idx: int) -> bool:
         """Whether this is the last of the accumulated batches: Lightning writes what it logs."""
         whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         return whole or self.trainer.is_last_batch
-
-    def _sum_up(self) -> None:
-        """Adds the steps since the last time to the window; each on its own would cost 0.1 ms."""
-        if not self._unsummed:
-            return
-        losses, logits, labels = zip(*self._unsummed, strict=True)
-        right = (torch.cat(logits) > 0) == (torch.cat(labels) > 0)
-        self._window[1] += float(right.sum())
-        # one after the other: the sum must not depend on when it is made
-        for loss, some in zip(torch.stack(losses).tolist(), labels, strict=True):
-            self._window[0] += loss * len(some)
-            self._window[2] += len(some)
-        self._unsummed.clear()
 
     def _expect_finite(self, figures: list[float]) -> None:
         """Raises `UserError` where the loss or a sum of weights is NaN or infinite."""
