@@ -1,6 +1,6 @@
 """Trains, validates, tests and uses the recurrent network: see `python train.py --help`."""
 
 if __name__ == "__main__":
-    from lit_imdb.main import program
+    from lit_imdb.main import main
 
-    program()
+    main()

@@ -1,6 +1,6 @@
 """The entry: finds the command that is asked for, and makes a mistake one line."""
 
-import atexit
+import gc
 import os
 import shlex
 import sys
@@ -10,24 +10,6 @@ from lit_imdb.arguments import ALONE, full_arguments
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
 from lit_imdb.memory import without_collection
-
-
-def program() -> None:
-    """`main` as a process: it ends at once, since the system takes everything back.
-
-    Python would first take a million objects apart, 0.15 s. What went wrong ends as usual.
-    """
-    finished = False
-
-    def end() -> None:
-        if finished:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
-
-    atexit.register(end)  # the first to be registered is the last to run
-    main()
-    finished = True
 
 
 def main(args: list[str] | None = None) -> None:
@@ -43,6 +25,7 @@ def main(args: list[str] | None = None) -> None:
                 from lit_imdb.cli import run  # two seconds, which the others do not need
 
             run(args)
+            gc.freeze()  # the system takes it all back; to look for cycles first takes 0.1 s
     except Interrupted as interrupted:
         again = f"; `{_again(args, interrupted.checkpoint)}` goes on with training that had begun"
         hint = again if not alone and full_arguments(args)[0] == "fit" else ""

@@ -14,7 +14,6 @@ from conftest import (
     Trained,
     error_line,
     make_reviews,
-    run_script,
     train_py,
     write_acl_imdb,
     write_jsonl,
@@ -268,28 +267,3 @@ def test_a_closed_pipe_is_no_error(trained: Trained) -> None:
     )
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
-
-
-@pytest.mark.parametrize(("end", "status"), [("pass", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
-def test_the_program_ends_at_once_but_leaves_nothing_undone(
-    end: str, status: int, tmp_path: Path
-) -> None:
-    script = f"""
-import atexit, threading, time
-from lit_imdb import main as entry
-def work():
-    atexit.register(print, "told at exit")
-    threading.Thread(target=lambda: (time.sleep(0.2), print("thread done"))).start()
-    print("worked", end=" ")
-    {end}
-class Last:
-    def __del__(self, print=print): print("taken apart")
-last = Last()
-entry.main = work
-entry.program()
-"""
-    done = run_script(script, tmp_path)
-    assert done.status == status, done
-    for said in ("worked", "thread done", "told at exit"):
-        assert done.out.count(said) == 1
-    assert ("taken apart" in done.out) == (status != 0)
