@@ -140,10 +140,14 @@ def _check_network(settings: dict[str, Any], weights: dict[str, Any]) -> list[to
 
 
 def _check_vocabulary(vocabulary: Any, size: int) -> None:
+    _expect(
+        not isinstance(vocabulary, list), "its vocabulary is a list, as an older version wrote it"
+    )
     _expect(isinstance(vocabulary, str), "its vocabulary is not a text")
-    words = vocabulary.split("\n")
-    _expect(words[:2] == [PAD, UNK], f"its vocabulary does not begin with {PAD}, {UNK}")
-    _expect(len(words) <= size, f"{len(words)} words for {size} rows of the embedding")
+    words = vocabulary.count("\n") + 1
+    _expect(words <= size, f"{words} words for {size} rows of the embedding")
+    begins = vocabulary.split("\n", 2)[:2] == [PAD, UNK]
+    _expect(begins, f"its vocabulary does not begin with {PAD}, {UNK}")
 
 
 def _check_training(training: dict[str, Any]) -> None:

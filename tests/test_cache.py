@@ -8,9 +8,11 @@ from conftest import make_reviews, write_csv
 from prepared import SETTINGS, data_of
 
 from lit_imdb.data import cache
+from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.data.encoded import Encoded
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.reviews import Reviews
+from lit_imdb.errors import UserError
 
 
 def prepared(source: Path, root: Path, **settings: object) -> Encoded:
@@ -59,6 +61,15 @@ def test_a_checkpoints_vocabulary_has_its_own_cache(corpus: Path, tmp_path: Path
     prepared(corpus, tmp_path / "own")
     encoded = prepared(corpus, tmp_path / "own", vocabulary=own)
     assert encoded.parts["train"].ids.max() == 3
+
+
+def test_a_checkpoint_with_another_vocabulary_says_where_to_put_it() -> None:
+    data = ImdbDataModule("package")
+    for vocabulary in (None, ["<pad>", "<unk>", "film"]):
+        data.vocabulary = vocabulary
+        with pytest.raises(UserError, match=r"set datamodule\.vocabulary to the checkpoint's"):
+            data.load_state_dict({"vocabulary": "<pad>\n<unk>\nplot"})
+    data.load_state_dict({"vocabulary": "<pad>\n<unk>\nfilm"})
 
 
 def test_a_second_start_builds_nothing(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,6 +313,29 @@ def test_evaluation_is_the_same_with_any_number_of_threads(
     assert all(torch.equal(other, found[0]) for other in found)
 
 
+def test_evaluation_keeps_the_weights_as_they_were_however_they_lie_in_memory() -> None:
+    net, ids = SentimentRNN(9, 32, 16).eval(), torch.randint(9, (4, 3))
+    for cell in net.cells:  # column by column: its transpose needs no copy
+        for name in ("weight_ih", "weight_hh"):
+            weight = getattr(cell, name).detach()
+            setattr(cell, name, nn.Parameter(weight.t().contiguous().t()))
+    folded = fold(net)
+    expected = folded(ids)
+    with torch.no_grad():
+        for cell in net.cells:
+            for parameter in cell.parameters():
+                parameter.mul_(2)
+    torch.testing.assert_close(folded(ids), expected, atol=0, rtol=0)
+
+
+def test_gradients_share_no_memory() -> None:
+    net = SentimentRNN(9, 32, 16, engine="fused")  # sizes that need no padding
+    net(torch.randint(9, (4, 3))).sum().backward()
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    assert len({grad.untyped_storage().data_ptr() for grad in grads}) == len(grads) == 9
+    assert all(len(grad.untyped_storage()) == 4 * grad.numel() for grad in grads)
+
+
 def test_evaluation_within_mixed_precision_is_in_full_precision() -> None:
     net, ids = SentimentRNN(9, 6, 5).eval(), torch.randint(9, (4, 3))
     expected = fold(net)(ids)

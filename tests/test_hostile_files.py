@@ -219,6 +219,13 @@ def test_no_classifier_is_made_of_wrong_values(
         lit_imdb.load(changed(WRONG[wrong]))
 
 
+def test_a_checkpoint_of_an_older_version_is_called_so(
+    changed: Callable[[Change], Path], fails: Fails
+) -> None:
+    path = changed(WRONG["vocabulary is a list"])
+    assert "as an older version wrote it; train one" in fails("test", "--ckpt_path", path)
+
+
 @pytest.fixture
 def sgd(run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkpoint of a run with another optimizer, which still is the program's."""

@@ -142,7 +142,7 @@ class ImdbDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         # as one text: to read a list of so many would take 40 ms more, at each start
-        return {"vocabulary": "\n".join(self.encoder.vocabulary)}
+        return {"vocabulary": "\n".join(self.vocabulary or [])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.state_dict() != state_dict:

@@ -72,7 +72,7 @@ def count_tokens(texts: Iterable[str], tokenizer: str, counter: Counter[str]) ->
 def build_vocabulary(counter: Counter[str], size: int) -> list[str]:
     """The `size` entries of the vocabulary: `<pad>`, `<unk>`, then words by falling frequency.
 
-    A plain list, since a pickled torchtext `Vocab` would not pass `weights_only=True`.
+    Plain words, since checkpoints hold no objects of other libraries, such as torchtext's `Vocab`.
     """
     from torchtext.vocab import Vocab
 

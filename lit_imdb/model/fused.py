@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from lit_imdb.model import kernels, threads
 
+_PLAIN = torch.contiguous_format
 _TOGETHER = 32  # reviews: their states of one cell stay in the second-level cache
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +58,7 @@ class Evaluation:
 
     @torch.no_grad()
     def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor) -> None:
-        weights = _weights(cells)
+        weights = [weight.clone() for weight in _weights(cells)]
         table = table.to(weights[0].dtype)
         _check_shapes(weights, table, [None] * len(cells), 0)
         w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
@@ -165,8 +166,8 @@ class _Unrolled(torch.autograd.Function):
         for weight, *_ in reversed(cells):
             units, features = weight.shape
             of_ih, of_hh = next(grads)[:units, :features], next(grads)[:units, :units]
-            both = next(grads)[:units]
-            gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
+            own = [grad.clone(memory_format=_PLAIN) for grad in (of_ih, of_hh, next(grads)[:units])]
+            gradients = [*own, own[-1], *gradients]
         if not ctx.needs_input_grad[0]:
             return None, None, None, *gradients
         table_grad = torch.empty_like(table)
