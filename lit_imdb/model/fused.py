@@ -9,8 +9,7 @@ Shapes: B reviews, N of them together, C such parts, T tokens, V rows of a table
 cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -21,7 +20,6 @@ from torch.autograd.function import once_differentiable
 
 from lit_imdb.model import kernels, threads
 
-_PLAIN = torch.contiguous_format
 _TOGETHER = 32  # reviews: their states of one cell stay in the second-level cache
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +56,7 @@ class Evaluation:
 
     @torch.no_grad()
     def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor) -> None:
-        weights = [weight.clone() for weight in _weights(cells)]
+        weights = _weights(cells)
         table = table.to(weights[0].dtype)
         _check_shapes(weights, table, [None] * len(cells), 0)
         w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
@@ -134,40 +132,35 @@ class _Unrolled(torch.autograd.Function):
         # what reaches a cell's states from above: the last cell's last state alone, here
         coming = incoming.new_zeros(len(pieces), 1, together, hidden)
         coming.view(-1, hidden)[:reviews] = incoming
-        layers: list[Any] = []
-        shapes: list[tuple[int, ...]] = []
+        layers, sums = [], []
         for layer in reversed(range(count)):
             w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
+            shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
+            grads = [table.new_zeros(len(pieces), *shape) for shape in shapes]
             wanted = steps if layer or ctx.needs_input_grad[0] else 0
             x_grad = table.new_empty(len(pieces), wanted, together, cells[layer][0].shape[1])
-            arrays = [tensor.numpy() for tensor in (coming, factors[layer], x_grad)]
+            arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
             layers.append((layer, w_ih, w_hh, *arrays))
-            shapes += [w_ih.shape, w_hh.shape, w_hh.shape[:1]]
+            sums.append(grads)
             coming = x_grad
-        # the gradients of all weights in one array for each piece, so that one sum adds them up
-        sums = table.new_zeros(len(pieces), sum(map(math.prod, shapes)))
-        rows, words, all_grads = table.numpy(), ids.numpy(), sums.numpy()
+        rows, words = table.numpy(), ids.numpy()
 
         def run(piece: int) -> None:
             part = pieces[piece]
-            grads = _cut(all_grads[piece], shapes)
-            for layer, w_ih, w_hh, above, mask, x_grad in layers:
+            for layer, w_ih, w_hh, above, mask, *grads in layers:
                 below, read = rows, words[part]
                 if layer:
                     below, read = _as_table(states[layer - 1][piece], len(read))
-                h, each = states[layer][piece], (next(grads), next(grads), next(grads))
-                kernels.backward(
-                    above[piece], h, below, read, mask[part], w_ih, w_hh, *each, x_grad[piece]
-                )
+                h, each = states[layer][piece], [grad[piece] for grad in grads]
+                kernels.backward(above[piece], h, below, read, mask[part], w_ih, w_hh, *each)
 
         threads.share(run, len(pieces))
-        grads = _cut(sums.sum(0), shapes)
         gradients: list[Tensor] = []
-        for weight, *_ in reversed(cells):
+        for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
             units, features = weight.shape
-            of_ih, of_hh = next(grads)[:units, :features], next(grads)[:units, :units]
-            own = [grad.clone(memory_format=_PLAIN) for grad in (of_ih, of_hh, next(grads)[:units])]
-            gradients = [*own, own[-1], *gradients]
+            both = bias.sum(0)[:units]
+            of_ih, of_hh = ih.sum(0)[:units, :features], hh.sum(0)[:units, :units]
+            gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
         if not ctx.needs_input_grad[0]:
             return None, None, None, *gradients
         table_grad = torch.empty_like(table)
@@ -175,15 +168,6 @@ class _Unrolled(torch.autograd.Function):
         add = kernels.sum_by_word
         threads.share(lambda part: add(given, words, part, parts, result), parts)
         return table_grad, None, None, *gradients
-
-
-def _cut(flat: Any, shapes: Sequence[tuple[int, ...]]) -> Iterator[Any]:
-    """A flat array or tensor, cut into these shapes."""
-    start = 0
-    for shape in shapes:
-        end = start + math.prod(shape)
-        yield flat[start:end].reshape(shape)
-        start = end
 
 
 def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
@@ -221,15 +205,9 @@ def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tupl
 
 
 def _padded(values: Tensor) -> Array:
-    """Padded with zeros; where there is nothing to pad it may be the same memory."""
-    values = values.detach()
-    sizes = [_up(size, kernels.NUMBERS) for size in values.shape]
-    if sizes == list(values.shape):
-        whole = values.contiguous()
-    else:
-        whole = values.new_zeros(sizes)
-        whole[tuple(slice(size) for size in values.shape)] = values
-    array: Array = whole.numpy()
+    padded = values.new_zeros([_up(size, kernels.NUMBERS) for size in values.shape])
+    padded[tuple(slice(size) for size in values.shape)] = values.detach()
+    array: Array = padded.numpy()
     return array
 
 
