@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import inference, preparation, training, whole
 from benchmarks.setting import Setting
-from lit_imdb.results import git_commit
+from lit_imdb.training.results import git_commit
 
 SECTIONS = {
     "a": "a training step against its peers",

@@ -140,10 +140,10 @@ def _compare(one: Any, other: Any, where: str) -> list[str]:
 
 def _die_in(phase: str, call: int, arguments: list[str]) -> None:
     """Runs the command line in this process, which kills itself at the chosen call."""
-    from lit_imdb import results
     from lit_imdb.data.text import TextEncoder
     from lit_imdb.main import main
     from lit_imdb.model.module import LitSentiment
+    from lit_imdb.training import results
 
     count = 0
 

@@ -20,7 +20,7 @@ from pytorch_lightning import Callback
 
 from benchmarks.setting import Setting
 from benchmarks.turns import ROOT, environment, last_line
-from lit_imdb.data.files import read_rows
+from lit_imdb.data.tables import read_rows
 
 # the small one before, between and after: its two seconds differ by a tenth from time to time
 _SIZES = (25_000, 25_000, 250_000, 25_000, 1_000_000, 25_000, 25_000)

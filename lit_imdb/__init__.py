@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lit_imdb.classifier import SentimentClassifier, load
     from lit_imdb.data.datamodule import ImdbDataModule
+    from lit_imdb.inference.classifier import SentimentClassifier, load
+    from lit_imdb.inference.prediction import Prediction
     from lit_imdb.model.module import LitSentiment
     from lit_imdb.model.network import SentimentRNN
-    from lit_imdb.prediction import Prediction
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
 
 _HOME = {
     "ImdbDataModule": "lit_imdb.data.datamodule",
-    "Prediction": "lit_imdb.prediction",
-    "SentimentClassifier": "lit_imdb.classifier",
-    "load": "lit_imdb.classifier",
+    "Prediction": "lit_imdb.inference.prediction",
+    "SentimentClassifier": "lit_imdb.inference.classifier",
+    "load": "lit_imdb.inference.classifier",
     "LitSentiment": "lit_imdb.model.module",
     "SentimentRNN": "lit_imdb.model.network",
 }

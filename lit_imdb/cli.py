@@ -11,22 +11,22 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from lit_imdb import results
-from lit_imdb.callbacks.history import History
-from lit_imdb.callbacks.last_checkpoint import LastCheckpoint
-from lit_imdb.callbacks.prediction_writer import PredictionWriter
-from lit_imdb.callbacks.progress import ProgressBar
-from lit_imdb.callbacks.review.callback import Review
-from lit_imdb.checkpoints import DurableCheckpointIO, run_of
-from lit_imdb.classifier import SentimentClassifier, encoder_of, network_of
 from lit_imdb.errors import UserError
-from lit_imdb.loop import use_plain_loop
+from lit_imdb.inference.classifier import SentimentClassifier, encoder_of, network_of
+from lit_imdb.inference.inputs import check_one_process
+from lit_imdb.inference.outputs import Output
+from lit_imdb.inference.prediction_writer import PredictionWriter
+from lit_imdb.inference.quick import show
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.messages import keep_messages_short
-from lit_imdb.predict.inputs import check_one_process
-from lit_imdb.predict.outputs import Output
-from lit_imdb.predict.quick import show
+from lit_imdb.report.callback import Review
 from lit_imdb.settings import SettingsCLI
+from lit_imdb.training import results
+from lit_imdb.training.checkpoint import run_of
+from lit_imdb.training.history import History
+from lit_imdb.training.loop import use_plain_loop
+from lit_imdb.training.progress import ProgressBar
+from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint
 
 
 class CLI(SettingsCLI):

@@ -51,12 +51,12 @@ def _again(args: list[str], checkpoint: str) -> str:
 
 
 def _run_alone(command: str, args: list[str]) -> None:
-    """Runs `lit_imdb.COMMAND.command.COMMAND` with what its signature makes of the arguments."""
+    """Runs `lit_imdb.inference.COMMAND.COMMAND` with what its signature makes of the arguments."""
     from jsonargparse import auto_cli
 
     from lit_imdb.parser import Parser
 
-    function = getattr(import_module(f"lit_imdb.{command}.command"), command)
+    function = getattr(import_module(f"lit_imdb.inference.{command}"), command)
     prog = f"{os.path.basename(sys.argv[0])} {command}"
     auto_cli(function, args=args, as_positional=False, parser_class=Parser, prog=prog)
 

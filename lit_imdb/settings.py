@@ -12,11 +12,11 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
-from lit_imdb.checkpoints import LOGS, check_sizes, find_checkpoint, read_checkpoint
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
+from lit_imdb.training.checkpoint import LOGS, check_sizes, find_checkpoint, read_checkpoint
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())

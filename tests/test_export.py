@@ -15,15 +15,15 @@ from networks import ThreeCells
 from torch import nn
 
 import lit_imdb
-from lit_imdb.checkpoints import read_checkpoint
-from lit_imdb.classifier import network_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.export.card import model_card
-from lit_imdb.export.onnx_model import write_onnx
-from lit_imdb.export.preprocessing import preprocessing_of
-from lit_imdb.export.torch_model import write_torch
+from lit_imdb.inference.card import model_card
+from lit_imdb.inference.classifier import network_of
+from lit_imdb.inference.onnx import write_onnx
+from lit_imdb.inference.preprocessing import preprocessing_of
+from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.training.checkpoint import read_checkpoint
 
 TEXTS = [
     "A lovely film, great!",
@@ -219,7 +219,7 @@ def test_failed_export_leaves_nothing_behind(
     def fail(*args: object) -> str:
         raise RuntimeError("no")
 
-    monkeypatch.setattr("lit_imdb.export.command.model_card", fail)
+    monkeypatch.setattr("lit_imdb.inference.export.model_card", fail)
     best = trained.run / "checkpoints/best.ckpt"
     done = run("export", "--ckpt_path", best, "--format", "torch", "--output", "out")
     assert done.status == 1
@@ -238,7 +238,7 @@ def test_other_cells_are_not_exported(
 ) -> None:
     net = SentimentRNN(60, 6, 5)
     net.add_module("cell1", cell)
-    monkeypatch.setattr("lit_imdb.export.command.network_of", lambda checkpoint: net)
+    monkeypatch.setattr("lit_imdb.inference.export.network_of", lambda checkpoint: net)
     best = trained.run / "checkpoints/best.ckpt"
     assert f"cannot export {cell}" in fails("export", "--ckpt_path", best, "--format", format)
     assert list(tmp_path.iterdir()) == []

@@ -22,12 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
-from lit_imdb.checkpoints import read_checkpoint
 from lit_imdb.data import text as texts
-from lit_imdb.data.files import READERS, read_rows
-from lit_imdb.data.sources import open_corpus
+from lit_imdb.data.source import open_corpus
+from lit_imdb.data.tables import READERS, read_rows
 from lit_imdb.data.text import PAD_ID, TextEncoder, last_words, words
 from lit_imdb.errors import UserError
+from lit_imdb.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.fuzz
 

@@ -19,10 +19,10 @@ import torch
 from conftest import TINY, Output, Trained, error_line, make_reviews, write_acl_imdb, write_csv
 
 import lit_imdb
-from lit_imdb.checkpoints import read_checkpoint
-from lit_imdb.data.files import MAX_CHARACTERS, batches_of, read_rows
-from lit_imdb.data.sources import open_corpus
+from lit_imdb.data.source import open_corpus
+from lit_imdb.data.tables import MAX_CHARACTERS, batches_of, read_rows
 from lit_imdb.errors import UserError
+from lit_imdb.training.checkpoint import read_checkpoint
 
 # ru_maxrss would not do: it starts from what this process held when it forked.
 linux = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
@@ -343,9 +343,9 @@ def in_little_memory(statement: str, may_succeed: bool = False) -> str:
     """What `statement` raised, in a process of its own; asserts that memory stayed below LIMIT."""
     code = f"""
 from pathlib import Path
-{"from lit_imdb.checkpoints import read_checkpoint" if "checkpoint" in statement else ""}
-from lit_imdb.data.files import read_rows
-from lit_imdb.data.sources import open_corpus
+{"from lit_imdb.training.checkpoint import read_checkpoint" if "checkpoint" in statement else ""}
+from lit_imdb.data.tables import read_rows
+from lit_imdb.data.source import open_corpus
 from lit_imdb.errors import UserError
 message = "no error"
 try:

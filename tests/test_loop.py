@@ -18,10 +18,10 @@ from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from lit_imdb import loop
 from lit_imdb.data.datamodule import ImdbDataModule
-from lit_imdb.loop import _HOOKS, use_plain_loop
 from lit_imdb.model.module import LitSentiment
+from lit_imdb.training import loop
+from lit_imdb.training.loop import _HOOKS, use_plain_loop
 
 OTHERS = ("on_train_start", "on_train_epoch_start", "on_validation_start", "on_validation_end",
           "on_train_epoch_end", "on_train_end")  # fmt: skip

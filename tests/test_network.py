@@ -12,13 +12,13 @@ from networks import ThreeCells
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lit_imdb.callbacks.review import trainability
-from lit_imdb.classifier import SentimentClassifier
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
+from lit_imdb.inference.classifier import SentimentClassifier
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import ENGINES, hidden_states
+from lit_imdb.report import trainability
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
 

@@ -33,8 +33,8 @@ def test_every_command_in_the_docs_is_understood(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from lit_imdb.cli import CLI
-    from lit_imdb.export import command as export_command
-    from lit_imdb.serve import command as serve_command
+    from lit_imdb.inference import export as export_command
+    from lit_imdb.inference import serve as serve_command
 
     for module, name in ((export_command, "export"), (serve_command, "serve")):
         only_parsed = functools.wraps(getattr(module, name))(lambda **_: None)

@@ -22,8 +22,8 @@ from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from benchmarks import crash
-from lit_imdb.callbacks.review import callback
 from lit_imdb.model.module import LitSentiment
+from lit_imdb.report import callback
 
 Deadly = AbstractContextManager[None]
 LONG = [*TINY, "--max_epochs", "3", "--checkpoint_every_n_steps", "2"]

@@ -23,13 +23,13 @@ from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lit_imdb.callbacks.review import attribution, drawings, tables, trainability, words
-from lit_imdb.callbacks.review.callback import Review
-from lit_imdb.callbacks.review.evaluation import Evaluation
-from lit_imdb.callbacks.review.figures import BLUE
-from lit_imdb.callbacks.review.guard import Guard
-from lit_imdb.callbacks.review.panels import Panels
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.report import attribution, drawings, tables, trainability, words
+from lit_imdb.report.callback import Review
+from lit_imdb.report.evaluation import Evaluation
+from lit_imdb.report.figures import BLUE
+from lit_imdb.report.guard import Guard
+from lit_imdb.report.panels import Panels
 
 HOSTILE = [
     "a | b || c |\n| --- | --- |",
@@ -368,7 +368,7 @@ def test_a_full_disk_under_the_review_does_not_end_the_run(
         raise OSError(28, "No space left on device")
 
     for target in ("board.write", "words.write", "callback.write"):
-        monkeypatch.setattr(f"lit_imdb.callbacks.review.{target}", fail)
+        monkeypatch.setattr(f"lit_imdb.report.{target}", fail)
     done = run(*TINY, "--data.source", corpus)
     assert done.status == 0, done
     assert "the review goes on without" in done.err
@@ -401,8 +401,8 @@ def test_every_hook_is_guarded(
 
     for name in ("held_out", "validated", "word_space"):
         monkeypatch.setattr(Panels, name, fail)
-    monkeypatch.setattr("lit_imdb.callbacks.review.board.Board.scalar", fail)
-    monkeypatch.setattr("lit_imdb.callbacks.review.report.page", fail)
+    monkeypatch.setattr("lit_imdb.report.board.Board.scalar", fail)
+    monkeypatch.setattr("lit_imdb.report.page.page", fail)
     done = run(*TINY, "--data.source", corpus)
     assert done.status == 0, done
     assert "the review goes on without" in done.err

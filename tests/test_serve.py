@@ -232,5 +232,5 @@ def test_missing_package_is_one_line_that_says_what_to_install(
 
 
 def test_serve_starts_without_lightning() -> None:
-    code = "import lit_imdb.serve.app, sys; sys.exit('pytorch_lightning' in sys.modules)"
+    code = "import lit_imdb.inference.app, sys; sys.exit('pytorch_lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

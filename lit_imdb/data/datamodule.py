@@ -7,15 +7,16 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.data import cache, sources
+from lit_imdb.data import cache
+from lit_imdb.data import source as sources
 from lit_imdb.data.encoded import Part
 from lit_imdb.data.loader import BatchLoader
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.predict.batches import FileBatches, PartBatches
-from lit_imdb.predict.inputs import Input
-from lit_imdb.predict.outputs import check_output
+from lit_imdb.inference.batches import FileBatches, PartBatches
+from lit_imdb.inference.inputs import Input
+from lit_imdb.inference.outputs import check_output
 
 
 class ImdbDataModule(LightningDataModule):

@@ -20,7 +20,7 @@ import numpy as np
 from lit_imdb.data import cache
 from lit_imdb.data.encoded import Encoded
 from lit_imdb.data.reviews import PARTS, Reviews, utf8
-from lit_imdb.data.sources import fingerprint_of
+from lit_imdb.data.source import fingerprint_of
 from lit_imdb.data.splits import DROPPED, TRAIN
 from lit_imdb.data.text import TextEncoder, build_vocabulary, count_tokens
 

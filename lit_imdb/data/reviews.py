@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from lit_imdb.data.files import batches_of
-from lit_imdb.data.sources import Corpus, open_corpus
+from lit_imdb.data.source import Corpus, open_corpus
 from lit_imdb.data.splits import TEST, TRAIN, VAL, split
+from lit_imdb.data.tables import batches_of
 from lit_imdb.errors import UserError
 
 PARTS = {"train": TRAIN, "val": VAL, "test": TEST}

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lit_imdb.callbacks.review.tables import LINE, clean, markdown_word
 from lit_imdb.data.text import PAD_ID, TextEncoder
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.report.tables import LINE, clean, markdown_word
 
 Influences = list[tuple[str, float]]
 _NAMED = 6  # words of a review whose influence a Markdown cell tells

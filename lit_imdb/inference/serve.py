@@ -2,8 +2,8 @@
 
 import socket
 
-from lit_imdb.classifier import load
 from lit_imdb.errors import UserError
+from lit_imdb.inference.classifier import load
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -25,7 +25,7 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
     try:
         import uvicorn
 
-        from lit_imdb.serve.app import make_app
+        from lit_imdb.inference.app import make_app
     except ImportError as error:
         raise UserError(
             f'the package {error.name} is missing: pip install -c constraints.txt -e ".[serve]"'

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from lit_imdb.predict.batches import PredictBatch
-from lit_imdb.predict.outputs import Output
-from lit_imdb.prediction import figures_of, predictions_of
+from lit_imdb.inference.batches import PredictBatch
+from lit_imdb.inference.outputs import Output
+from lit_imdb.inference.prediction import figures_of, predictions_of
 
 
 class PredictionWriter(Callback):

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lit_imdb.classifier import SentimentClassifier
+from lit_imdb.inference.classifier import SentimentClassifier
 
 MAX_BYTES = 2**20  # of a request's body; the longest review of IMDB has 14 kB
 MAX_TEXTS = 1000
@@ -36,7 +36,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
         classifier: What answers.
         names: Host names that requests may use for this server; `*` is any.
     """
-    page = files("lit_imdb.serve").joinpath("page.html").read_bytes()
+    page = files("lit_imdb.inference").joinpath("page.html").read_bytes()
     headers = {**_SAFE, "Content-Security-Policy": _policy(page.decode())}
 
     async def show_page(request: Request) -> Response:

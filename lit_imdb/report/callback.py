@@ -9,14 +9,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from lit_imdb import results
-from lit_imdb.callbacks.history import History, epochs_trained
-from lit_imdb.callbacks.review import drawings, report
-from lit_imdb.callbacks.review.board import Board, write
-from lit_imdb.callbacks.review.evaluation import Evaluation
-from lit_imdb.callbacks.review.guard import Guard
-from lit_imdb.callbacks.review.panels import Panels
 from lit_imdb.data.loader import Batch
+from lit_imdb.report import drawings, page
+from lit_imdb.report.board import Board, write
+from lit_imdb.report.evaluation import Evaluation
+from lit_imdb.report.guard import Guard
+from lit_imdb.report.panels import Panels
+from lit_imdb.training import results
+from lit_imdb.training.history import History, epochs_trained
 
 
 class Review(Callback):
@@ -136,7 +136,7 @@ class Review(Callback):
         with self._guard("report.html"):
             tested = {f"test_{n}": float(trainer.callback_metrics[f"test/{n}"]) for n in _TESTED}
             rows = results.fit_rows(self._figures | tested)
-            content = report.page(rows, board.pictures, self._panels.tables)
+            content = page.page(rows, board.pictures, self._panels.tables)
             write(board.folder / "report.html", content.encode())
 
     # --- what a resumed run needs ---

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from lit_imdb.callbacks.review.figures import HEIGHT, WIDTH
+from lit_imdb.report.figures import HEIGHT, WIDTH
 
 LAYOUT = {
     "Training": {

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lit_imdb.data.files import read_rows
-from lit_imdb.data.own_files import file_reviews, files_of
+from lit_imdb.data.folders import file_reviews, files_of
+from lit_imdb.data.tables import read_rows
 from lit_imdb.errors import UserError
 
 HUB_REPOSITORY = "stanfordnlp/imdb"

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_imdb.callbacks.review.evaluation import Evaluation, Group
-from lit_imdb.callbacks.review.figures import BLUE, GREEN, GREY, ORANGE, Sheet, line
-from lit_imdb.callbacks.review.trainability import SATURATED, Trainability
+from lit_imdb.report.evaluation import Evaluation, Group
+from lit_imdb.report.figures import BLUE, GREEN, GREY, ORANGE, Sheet, line
+from lit_imdb.report.trainability import SATURATED, Trainability
 
 LABELS = ("negative", "positive")
 _OF_CELL = ((BLUE, "-"), (GREEN, "--"), (ORANGE, ":"))

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lit_imdb.data.encoded import Part
-from lit_imdb.data.files import MAX_CHARACTERS, Row
+from lit_imdb.data.tables import MAX_CHARACTERS, Row
 from lit_imdb.data.text import TextEncoder
-from lit_imdb.predict.background import in_background
-from lit_imdb.predict.inputs import Input
+from lit_imdb.inference.background import in_background
+from lit_imdb.inference.inputs import Input
 
 REVIEWS = 512  # of one process in a step: 128 to 1024 are equally fast
 

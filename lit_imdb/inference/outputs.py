@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from lit_imdb.data.files import Row
+from lit_imdb.data.tables import Row
 from lit_imdb.errors import UserError
-from lit_imdb.predict.formats import Csv, Format, JsonLines, Parquet, schema_of
-from lit_imdb.prediction import Prediction
+from lit_imdb.inference.formats import Csv, Format, JsonLines, Parquet, schema_of
+from lit_imdb.inference.prediction import Prediction
 
 # what a row gains, with its Parquet type
 ANSWER = {

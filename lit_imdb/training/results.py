@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_imdb import __version__
-from lit_imdb.callbacks.history import History
+from lit_imdb.training.history import History
 
 _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 

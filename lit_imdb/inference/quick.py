@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from lit_imdb.classifier import SentimentClassifier
+from lit_imdb.inference.classifier import SentimentClassifier
 
 _COLOURS = {True: "green", False: "red"}
 _STRONGEST = 5

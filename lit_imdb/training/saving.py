@@ -1,14 +1,19 @@
 """Keeps `last.ckpt` so fresh that a run cut off anywhere goes on from it, bit for bit."""
 
 import math
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, StopFlag, stop_at_once
+from lit_imdb.training.checkpoint import read_checkpoint, run_of
 
 
 class LastCheckpoint(Checkpoint):
@@ -93,3 +98,60 @@ def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
     elif (trainer.current_epoch + 1) % epochs:
         return False
     return trainer.enable_validation and (batch_idx + 1) % every == 0
+
+
+def _move(state: dict[str, Any], folder: Path) -> None:
+    """Has a ModelCheckpoint's state, which names its files, mean those in `folder`."""
+
+    def moved(name: str) -> str:
+        return str(folder / Path(name).name)
+
+    if not Path(moved(state.get("best_model_path") or "")).is_file():
+        return
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        if state.get(key):
+            state[key] = moved(state[key])
+    scores = state.get("best_k_models") or {}
+    state["best_k_models"] = {moved(name): score for name, score in scores.items()}
+    state["dirpath"] = str(folder)
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, even when the power fails or the disk is full."""
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """What `read_checkpoint` gives, whatever was asked for: nothing else is ever loaded.
+
+        Where it lies in a run folder, so do the files that it names, wherever they were before.
+        """
+        checkpoint = read_checkpoint(Path(path))
+        if run_of(str(path)):
+            for state in checkpoint.get("callbacks", {}).values():
+                _move(state, Path(path).parent)
+        return checkpoint
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes beside `path`, waits for the disk, then takes the place of what was there.
+
+        Raises:
+            UserError: The file cannot be written; the old one is still good.
+        """
+        path = Path(path)
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"cannot write {path} ({error}): free some space; the checkpoints written before "
+                "are good, and `python train.py fit --ckpt_path last` goes on from them"
+            ) from error

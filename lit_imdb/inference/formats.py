@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from lit_imdb.data.files import Row
+from lit_imdb.data.tables import Row
 
 _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lit_imdb.callbacks.review.board import write
-from lit_imdb.callbacks.review.tables import clean
 from lit_imdb.data.encoded import Part
+from lit_imdb.report.board import write
+from lit_imdb.report.tables import clean
 
 FIRST = 2  # behind padding and unknown
 FREQUENT = 2000  # W

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lit_imdb.data.files import MAX_CHARACTERS, Row, decoded_lines, names_in, place_of, reader_of
+from lit_imdb.data.tables import MAX_CHARACTERS, Row, decoded_lines, names_in, place_of, reader_of
 from lit_imdb.errors import UserError
 
 STANDARD_INPUT = "-"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lit_imdb.data.files import MAX_CHARACTERS, READERS, names_in, place_of, read_rows
+from lit_imdb.data.tables import MAX_CHARACTERS, READERS, names_in, place_of, read_rows
 from lit_imdb.errors import UserError
 
 _TABLES = READERS.keys() - {".txt"}

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from lit_imdb.checkpoints import find_checkpoint, read_checkpoint
-from lit_imdb.data.files import batches_of
+from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
+from lit_imdb.inference.prediction import Prediction, figures_of, predictions_of
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.prediction import Prediction, figures_of, predictions_of
+from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
 
 _NETWORK_SETTINGS = ("vocab_size", "embedding_dim", "hidden_dim", "dropout", "engine")
 

@@ -33,7 +33,7 @@ def _rules(tokenizer: str) -> list[list[str]]:
     if tokenizer != "basic_english":
         raise UserError(
             f"no export rules for the tokenizer {tokenizer!r}: expected words or basic_english; "
-            "add its own to _rules in lit_imdb/export/preprocessing.py"
+            "add its own to _rules in lit_imdb/inference/preprocessing.py"
         )
     # torchtext is pinned to its last release of this kind, so its private names stay
     from torchtext.data.utils import _patterns, _replacements

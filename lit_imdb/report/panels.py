@@ -6,21 +6,21 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lit_imdb.callbacks.review import attribution, drawings, trainability, words
-from lit_imdb.callbacks.review.board import Board
-from lit_imdb.callbacks.review.evaluation import Evaluation
-from lit_imdb.callbacks.review.figures import Sheet
-from lit_imdb.callbacks.review.guard import Guard
-from lit_imdb.callbacks.review.sentences import SENTENCES
-from lit_imdb.callbacks.review.tables import (
+from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.data.encoded import Part
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.report import attribution, drawings, trainability, words
+from lit_imdb.report.board import Board
+from lit_imdb.report.evaluation import Evaluation
+from lit_imdb.report.figures import Sheet
+from lit_imdb.report.guard import Guard
+from lit_imdb.report.sentences import SENTENCES
+from lit_imdb.report.tables import (
     html_cell,
     html_table,
     markdown_cell,
     markdown_table,
 )
-from lit_imdb.data.datamodule import ImdbDataModule
-from lit_imdb.data.encoded import Part
-from lit_imdb.model.network import SentimentRNN
 
 EXTREMES = 10  # worst mistakes, and most confident right answers
 _LABEL = ("neg", "pos")

@@ -7,16 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from lit_imdb.checkpoints import find_checkpoint, read_checkpoint
-from lit_imdb.classifier import encoder_of, network_of
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.export.card import model_card
-from lit_imdb.export.onnx_model import write_onnx
-from lit_imdb.export.preprocessing import preprocessing_of
-from lit_imdb.export.torch_model import write_torch
+from lit_imdb.inference.card import model_card
+from lit_imdb.inference.classifier import encoder_of, network_of
+from lit_imdb.inference.onnx import write_onnx
+from lit_imdb.inference.preprocessing import preprocessing_of
+from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import other_than_tanh
+from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
 
 
 def export(
@@ -79,5 +79,5 @@ def _write(folder: Path, format: str, net: SentimentRNN, encoder: TextEncoder) -
     (folder / "vocabulary.txt").write_bytes(vocabulary.encode("utf-8", "backslashreplace"))
     preprocessing = json.dumps(preprocessing_of(encoder), indent=2)
     (folder / "preprocessing.json").write_text(f"{preprocessing}\n", encoding="utf-8")
-    example = files("lit_imdb.export").joinpath(f"example_{format}.txt").read_text("utf-8")
+    example = files("lit_imdb.inference").joinpath(f"example_{format}.txt").read_text("utf-8")
     (folder / "example.py").write_text(example, encoding="utf-8")
