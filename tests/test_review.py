@@ -23,8 +23,9 @@ from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from lit_imdb.model.attribution import influences
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.report import attribution, drawings, tables, trainability, words
+from lit_imdb.report import drawings, tables, trainability, words
 from lit_imdb.report.callback import Review
 from lit_imdb.report.evaluation import Evaluation
 from lit_imdb.report.figures import BLUE
@@ -510,7 +511,7 @@ def test_influences_add_up_for_a_network_that_is_nearly_linear() -> None:
     ids = torch.randint(0, 20, (3, 5))
     with torch.no_grad():
         logits = net(ids, (None, None)) - net.head.bias
-    assert torch.allclose(attribution.influences(net, ids).sum(1), logits, rtol=1e-2)
+    assert torch.allclose(influences(net, ids).sum(1), logits, rtol=1e-2)
 
 
 def test_neighbours_are_the_words_in_the_same_direction() -> None:

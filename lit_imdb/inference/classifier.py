@@ -13,11 +13,10 @@ from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.inference.prediction import Prediction, figures_of, predictions_of
+from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
-
-_NETWORK_SETTINGS = ("vocab_size", "embedding_dim", "hidden_dim", "dropout", "engine")
 
 
 class SentimentClassifier:
@@ -67,21 +66,12 @@ class SentimentClassifier:
         return predictions_of(figures_of(torch.sigmoid(self._logits(ids)), ids))
 
     def explain(self, text: str) -> list[tuple[str, float]]:
-        """The words that the network read, each with its influence on the logit.
-
-        The influence is gradient times input: the embedding of the word, multiplied with the
-        gradient of the logit with respect to it and summed. Above 0 it speaks for `pos`.
-        Source: Denil, Demiraj and de Freitas, "Extraction of Salient Sentences from Labelled
-        Documents", 2014.
-        """
+        """The words that the network read, each with its influence: see `model.attribution`."""
         tokens = self.encoder.tokens(text)
         if not tokens:
             return []
         ids = torch.from_numpy(self.encoder.encode([text])).int().to(self.device)  # (1, T)
-        with torch.enable_grad():
-            embedded = self.net.embedding(ids).detach().requires_grad_()  # (1, T, E)
-            (gradient,) = torch.autograd.grad(self.net.logits_of(embedded).sum(), embedded)
-        influence = (gradient * embedded).sum(2)[0, -len(tokens) :]  # (tokens,)
+        influence = influences(self.net, ids)[0, -len(tokens) :]  # (tokens,)
         return list(zip(tokens, influence.tolist(), strict=True))
 
 
@@ -106,14 +96,13 @@ def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
     Raises:
         UserError: Settings and weights do not fit.
     """
-    settings = checkpoint["hyper_parameters"]
     weights = {
         name.removeprefix("net."): tensor
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith("net.")
     }
     try:
-        net = SentimentRNN(**{name: settings[name] for name in _NETWORK_SETTINGS})
+        net = SentimentRNN.from_settings(checkpoint["hyper_parameters"])
         net.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"the checkpoint's settings and weights do not fit: {error}") from error

@@ -51,10 +51,8 @@ class LitSentiment(LightningModule):
         engine: Literal["auto", "reference", "fused", "cudnn"] = "auto",
     ) -> None:
         super().__init__()
-        _check("embedding_dim", embedding_dim, embedding_dim >= 1, "at least 1")
-        _check("hidden_dim", hidden_dim, hidden_dim >= 1, "at least 1")
-        _check("dropout", dropout, 0 <= dropout < 1, "at least 0 and less than 1")
-        _check("lr", lr, lr > 0, "more than 0")
+        if lr <= 0:
+            raise UserError(f"--model.lr {lr}: expected more than 0")
         self.save_hyperparameters()
         self.lr = lr
         self.net = SentimentRNN(vocab_size, embedding_dim, hidden_dim, dropout, engine)
@@ -211,8 +209,3 @@ class LitSentiment(LightningModule):
                 f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
                 f"{self.lr:g}; the checkpoints written before are good"
             )
-
-
-def _check(name: str, value: float, holds: bool, expected: str) -> None:
-    if not holds:
-        raise UserError(f"--model.{name} {value}: expected {expected}")

@@ -5,9 +5,15 @@ Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
     ids (B, T) -> embedding (B, T, E) -> T steps of [cell0 -> cell1] -> h1 (B, H) -> logit (B,)
 """
 
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
+from lit_imdb.errors import UserError
 from lit_imdb.model import recurrence
 from lit_imdb.model.recurrence import Masks
 
@@ -21,6 +27,9 @@ class SentimentRNN(nn.Module):
         hidden_dim: H, units of both cells.
         dropout: Share of each cell's input that is zeroed in training.
         engine: How the cells are unrolled: a name in `recurrence.ENGINES`, or `auto`.
+
+    Raises:
+        UserError: A size below 1, dropout outside [0, 1) or an unknown engine.
     """
 
     def __init__(
@@ -29,9 +38,13 @@ class SentimentRNN(nn.Module):
         embedding_dim: int = 100,
         hidden_dim: int = 64,
         dropout: float = 0.2,
-        engine: str = "auto",
+        engine: Literal["auto", "reference", "fused", "cudnn"] = "auto",
     ) -> None:
         super().__init__()
+        for name, size in (("embedding_dim", embedding_dim), ("hidden_dim", hidden_dim)):
+            _check(name, size, size >= 1, "at least 1")
+        _check("dropout", dropout, 0 <= dropout < 1, "at least 0 and less than 1")
+        _check("engine", engine, engine in ("auto", *recurrence.ENGINES), "a name in ENGINES")
         self.dropout = dropout
         self.engine = engine
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
@@ -39,6 +52,12 @@ class SentimentRNN(nn.Module):
         self.cell1 = nn.RNNCell(hidden_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, 1)
         self.reset_parameters()
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Build the network from hyperparameters, which may hold settings of others as well."""
+        own = inspect.signature(cls).parameters.keys() & settings.keys()
+        return cls(**{name: settings[name] for name in own})
 
     @property
     def cells(self) -> tuple[nn.RNNCell, ...]:
@@ -107,3 +126,8 @@ class SentimentRNN(nn.Module):
         masks = [weight.new_empty(reviews, cell.input_size) for cell in self.cells]
         # as bernoulli_, in two thirds of the time
         return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
+
+
+def _check(name: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UserError(f"--model.{name} {value}: expected {expected}")

@@ -1,33 +1,18 @@
-"""Which words move the logit: gradient x input.
+"""Which words move the logit, as Markdown and HTML.
 
-Shapes: B reviews, T tokens, E embedding.
+Shapes: B reviews, T tokens.
 """
 
 import html
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from lit_imdb.data.text import PAD_ID, TextEncoder
-from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report.tables import LINE, clean, markdown_word
 
 Influences = list[tuple[str, float]]
 _NAMED = 6  # words of a review whose influence a Markdown cell tells
-
-
-def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
-    """The influence of every token on the logit (B, T): its vector times the logit's gradient.
-
-    Simonyan et al. 2014 (arXiv 1312.6034) with the sign kept: to first order, what the logit would
-    lose if the token's vector were zero.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
-        (gradient,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
-    influence: Tensor = (gradient * embedded.detach()).sum(2)  # (B, T)
-    return influence
 
 
 def words_of(encoder: TextEncoder, text: str, ids: Tensor, influence: Tensor) -> Influences:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.data.encoded import Part
+from lit_imdb.model.attribution import influences
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report import attribution, drawings, trainability, words
 from lit_imdb.report.board import Board
@@ -108,7 +109,7 @@ class Panels:
         }
         chosen = [position for positions in tables.values() for position in positions]
         ids = evaluation.ids[chosen].int()  # (20, T)
-        influence = attribution.influences(self.net, ids.to(self._device)).cpu()  # (20, T)
+        influence = influences(self.net, ids.to(self._device)).cpu()  # (20, T)
         each = dict(zip(chosen, zip(ids, influence, strict=True), strict=True))
         header = ["label", "said"]  # the probability of positive
         for title, positions in tables.items():
