@@ -34,9 +34,14 @@ def test_every_command_in_the_docs_is_understood(
 ) -> None:
     from lit_imdb.cli import CLI
     from lit_imdb.inference import export as export_command
+    from lit_imdb.inference import predict as predict_command
     from lit_imdb.inference import serve as serve_command
 
-    for module, name in ((export_command, "export"), (serve_command, "serve")):
+    for module, name in (
+        (predict_command, "predict"),
+        (export_command, "export"),
+        (serve_command, "serve"),
+    ):
         only_parsed = functools.wraps(getattr(module, name))(lambda **_: None)
         monkeypatch.setattr(module, name, only_parsed)
     for step in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
