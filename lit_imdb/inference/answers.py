@@ -4,55 +4,76 @@ import csv
 import io
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from lit_imdb.data.tables import Row
 from lit_imdb.errors import UserError
 from lit_imdb.files import whole_file
 from lit_imdb.inference.classifier import Prediction
 
-NAMES = ("label", "probability", "unknown_words", "reason")  # of the columns that a row gains
-ENDINGS = (".csv", ".jsonl", ".parquet")
+COLUMNS = ("label", "probability", "unknown_words", "reason")  # that a row gains
 
 _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
-class _Format(Protocol):
-    """Writes rows into a file, a block at a time."""
+@contextmanager
+def open_answers(output: str | None, like: Path | None = None) -> Iterator["Answers"]:
+    """Open a file that appears as `output` when the block ends; standard output for None.
 
-    def write(self, rows: list[Row]) -> None:
-        """Add rows; raises ValueError where one does not fit the first ones."""
+    Args:
+        output: Its name, which says the format.
+        like: The input file; a Parquet file passes its column types on.
 
-    def close(self) -> None:
-        """Write what belongs at the end; the file stays open."""
+    Raises:
+        UserError: An unknown ending, a missing folder, or a file that cannot be written.
+    """
+    path = None if output is None else Path(output)
+    if path is not None:
+        _check(path)
+    try:
+        if path is None:
+            yield JsonLines(sys.stdout.buffer, None)
+        else:
+            with whole_file(path) as file:
+                answers = FORMATS[path.suffix.lower()](file, like)
+                yield answers
+                answers.close()
+    except BrokenPipeError:  # `predict ... | head` has read enough
+        raise
+    except OSError as error:
+        place = output or "standard output"
+        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
 
 
-class Answers:
+def _check(path: Path) -> None:
+    if path.suffix.lower() not in FORMATS:
+        known, ending = ", ".join(FORMATS), path.suffix or "(none)"
+        raise UserError(f"{path}: unknown ending {ending!r}, expected one of {known}")
+    if not path.parent.is_dir():
+        raise UserError(f"no such folder: {path.parent} (--output)")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: --output takes a file")
+
+
+class Answers(ABC):
     """Writes rows with their answers into a file, a block at a time.
 
     A row keeps its own columns. If one of the first rows has a column with the name of an answer's,
     `label` for example, the answer's gets `predicted_` in front.
-
-    Args:
-        file: What to write into.
-        ending: The form: .jsonl, .csv or .parquet.
-        like: The input file; a Parquet file passes its column types on.
 
     Attributes:
         written: Rows written.
         unanswered: Those of them without an answer.
     """
 
-    def __init__(self, file: BinaryIO, ending: str, like: Path | None = None) -> None:
-        self.file = file
-        self.ending = ending
-        self.like = like
+    def __init__(self, file: BinaryIO, like: Path | None) -> None:
+        self.file, self.like = file, like
         self.written = self.unanswered = 0
-        self._names: list[str] = []
-        self._format: _Format | None = None
+        self.names: list[str] = []  # of the answer's columns
 
     def write(self, rows: list[Row], answers: list[Prediction]) -> None:
         """Add rows.
@@ -60,11 +81,15 @@ class Answers:
         Raises:
             UserError: A row does not fit the first ones.
         """
+        first = not self.names
+        if first:
+            self.names = _free_names(rows)
         try:
-            if self._format is None:
-                self._names = _free_names(rows)
-                self._format = self._start(rows)
-            self._format.write([self._joined(*pair) for pair in zip(rows, answers, strict=True)])
+            joined = [self._join(*pair) for pair in zip(rows, answers, strict=True)]
+            if first:
+                own = dict.fromkeys(name for row in rows for name in row)
+                self._start(joined, [*own, *self.names])
+            self._write(joined)
         except ValueError as error:  # pyarrow's errors are ValueErrors too
             raise UserError(
                 f"rows {self.written + 1} to {self.written + len(rows)} do not fit the first rows "
@@ -74,155 +99,108 @@ class Answers:
         self.written += len(rows)
         self.unanswered += sum(not answer.label for answer in answers)
 
-    def close(self) -> None:
-        """Write what belongs at the end."""
-        if self._format is not None:
-            self._format.close()
-
-    def _start(self, rows: list[Row]) -> _Format:
-        if self.ending == ".jsonl":
-            return _JsonLines(self.file)
-        columns = [*dict.fromkeys(column for row in rows for column in row), *self._names]
-        if self.ending == ".csv":
-            return _Csv(self.file, columns)
-        return _Parquet(self.file, _schema(rows, columns, self._names, self.like))
-
-    def _joined(self, row: Row, answer: Prediction) -> Row:
-        for name in self._names:
+    def _join(self, row: Row, answer: Prediction) -> Row:
+        for name in self.names:
             if name in row:
                 raise ValueError(f"column {name!r} is new and has the name of an answer's")
+        probability, unknown = answer.probability, answer.unknown_words
         values = (
             answer.label,
-            None if answer.probability is None else round(answer.probability, 6),
-            None if answer.unknown_words is None else round(answer.unknown_words, 4),
+            None if probability is None else round(probability, 6),
+            None if unknown is None else round(unknown, 4),
             answer.reason,
         )
-        return {**row, **dict(zip(self._names, values, strict=True))}
+        return {**row, **dict(zip(self.names, values, strict=True))}
+
+    @abstractmethod
+    def _start(self, rows: list[Row], columns: list[str]) -> None:
+        """Begin the file; `rows` are the first ones, `columns` all of theirs."""
+
+    @abstractmethod
+    def _write(self, rows: list[Row]) -> None:
+        """Add rows; raise ValueError where one does not fit the first ones."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what belongs at the end; the file stays open."""
 
 
-@contextmanager
-def open_answers(output: str | None, like: Path | None = None) -> Iterator[Answers]:
-    """Open a file that takes the name `output` when the block ends, or standard output.
-
-    Raises:
-        UserError: An unknown ending, a missing folder, or a file that cannot be written.
-    """
-    try:
-        if output is None:
-            yield Answers(sys.stdout.buffer, ".jsonl")
-        else:
-            path = Path(output)
-            ending = _ending(path)
-            with whole_file(path) as file:
-                answers = Answers(file, ending, like)
-                yield answers
-                answers.close()
-    except BrokenPipeError:  # `predict ... | head` has read enough
-        raise
-    except OSError as error:
-        raise UserError(
-            f"cannot write {output or 'standard output'}: {error.strerror or error}"
-        ) from error
-
-
-def _ending(path: Path) -> str:
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        known = ", ".join(ENDINGS)
-        raise UserError(f"{path}: unknown ending {ending or '(none)'!r}, expected one of {known}")
-    if not path.parent.is_dir():
-        raise UserError(f"no such folder: {path.parent} (--output)")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: --output takes a file")
-    return ending
-
-
-class _JsonLines:
+class JsonLines(Answers):
     """One JSON object per line; rows may have different columns."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def _start(self, rows: list[Row], columns: list[str]) -> None: ...
 
-    def write(self, rows: list[Row]) -> None:
+    def _write(self, rows: list[Row]) -> None:
         lines = "".join([_to_json(row) + "\n" for row in rows])
         # a lone surrogate becomes \udc80, which JSON reads as itself
-        self._file.write(lines.encode("utf-8", "backslashreplace"))
+        self.file.write(lines.encode("utf-8", "backslashreplace"))
 
-    def close(self) -> None:
-        """Nothing belongs at the end."""
+    def close(self) -> None: ...
 
 
-class _Csv:
+class Csv(Answers):
     """CSV with a header line; lists and objects are written as JSON."""
 
-    def __init__(self, file: BinaryIO, columns: list[str]) -> None:
-        self._file = file
+    def _start(self, rows: list[Row], columns: list[str]) -> None:
         # lines end in \r\n: Python before 3.13 quotes a lone \r in a text only then
         self._buffer = io.StringIO(newline="")
         self._writer = csv.DictWriter(self._buffer, columns)
         self._writer.writeheader()
 
-    def write(self, rows: list[Row]) -> None:
-        self._writer.writerows([{k: _cell(v) for k, v in row.items()} for row in rows])
-        self._file.write(self._buffer.getvalue().encode("utf-8", "backslashreplace"))
+    def _write(self, rows: list[Row]) -> None:
+        self._writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        self.file.write(self._buffer.getvalue().encode("utf-8", "backslashreplace"))
         self._buffer.seek(0)
         self._buffer.truncate()
 
-    def close(self) -> None:
-        """Nothing belongs at the end."""
+    def close(self) -> None: ...
 
 
 def _cell(value: Any) -> Any:
     return _to_json(value) if isinstance(value, dict | list) else value
 
 
-class _Parquet:
-    """Parquet with the columns and types of `schema`."""
+class Parquet(Answers):
+    """Parquet with the input's column types, or else those of the first rows."""
 
-    def __init__(self, file: BinaryIO, schema: Any) -> None:
+    def _start(self, rows: list[Row], columns: list[str]) -> None:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._schema = schema
-        self._names = set(schema.names)
-        self._writer = pq.ParquetWriter(file, schema)
+        types = {}
+        if self.like is not None and self.like.suffix.lower() == ".parquet":
+            types = {field.name: field.type for field in pq.read_schema(self.like)}
+        answer = (pa.string(), pa.float64(), pa.float64(), pa.string())
+        types |= dict(zip(self.names, answer, strict=True))
+        for name in columns:
+            if name not in types:
+                found = pa.array([row.get(name) for row in rows]).type
+                # nothing but nulls so far: later values are most likely texts
+                types[name] = pa.string() if pa.types.is_null(found) else found
+        self._schema = pa.schema([(name, types[name]) for name in columns])
+        self._writer = pq.ParquetWriter(self.file, self._schema)
 
-    def write(self, rows: list[Row]) -> None:
+    def _write(self, rows: list[Row]) -> None:
         import pyarrow as pa
 
-        for row in rows:
-            if not row.keys() <= self._names:
-                raise ValueError(f"columns {row.keys() - self._names} are new")
+        new = {name for row in rows for name in row} - set(self._schema.names)
+        if new:
+            raise ValueError(f"columns {new} are new")
         self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
 
     def close(self) -> None:
         self._writer.close()
 
 
-def _schema(rows: list[Row], columns: list[str], names: list[str], like: Path | None) -> Any:
-    """A Parquet schema for `columns`: the answer's `names`, the input's types, the first rows'."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = (pa.string(), pa.float64(), pa.float64(), pa.string())
-    known = dict(zip(names, types, strict=True))
-    if like is not None and like.suffix.lower() == ".parquet":
-        known = {field.name: field.type for field in pq.read_schema(like)} | known
-    fields = []
-    for column in columns:
-        kind = known.get(column)
-        if kind is None:
-            kind = pa.array([row.get(column) for row in rows]).type
-        # nothing but nulls so far: later values are most likely texts
-        fields.append((column, pa.string() if pa.types.is_null(kind) else kind))
-    return pa.schema(fields)
+FORMATS: dict[str, type[Answers]] = {".csv": Csv, ".jsonl": JsonLines, ".parquet": Parquet}
 
 
 def _free_names(rows: list[Row]) -> list[str]:
     """The names of the answer's columns, none of which is one of the rows' own."""
-    columns = {column for row in rows for column in row}
+    taken = {name for row in rows for name in row}
     names = []
-    for name in NAMES:
-        while name in columns:
+    for name in COLUMNS:
+        while name in taken:
             name = f"predicted_{name}"
         names.append(name)
     return names

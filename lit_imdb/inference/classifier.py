@@ -14,7 +14,7 @@ import torch
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.inference.origin import Origin
+from lit_imdb.inference.origin import UNNAMED, Origin
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
@@ -48,7 +48,7 @@ class SentimentClassifier:
     Args:
         net: The trained network; it is put into evaluation mode.
         encoder: The encoder of its training, which turns texts into ids.
-        origin: The checkpoint that the weights come from, if there is one.
+        origin: The checkpoint that the weights come from.
 
     An untrained network, to show the form of the answers:
 
@@ -66,9 +66,7 @@ class SentimentClassifier:
     ['a', 'great', 'film']
     """
 
-    def __init__(
-        self, net: SentimentRNN, encoder: TextEncoder, origin: Origin | None = None
-    ) -> None:
+    def __init__(self, net: SentimentRNN, encoder: TextEncoder, origin: Origin = UNNAMED) -> None:
         self.net = net.eval()
         self.encoder = encoder
         self.origin = origin

@@ -1,6 +1,7 @@
 """The checkpoint that a model comes from, and how good it was in validation."""
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,21 @@ class Origin:
         return cls(path, _accuracy(path, checkpoint))
 
     def __str__(self) -> str:
-        known = "unknown" if self.accuracy is None else f"{100 * self.accuracy:.1f} %"
-        return f"model: {self.path}, validation accuracy {known}"
+        return f"model: {self.path}, validation accuracy {self.percent}"
+
+    def report(self) -> None:
+        """Print name, accuracy and warning on standard error."""
+        print(self, file=sys.stderr)
+        self.warn()
+
+    def warn(self) -> None:
+        """Print the warning on standard error, if there is one."""
+        if self.warning:
+            print(f"warning: {self.warning}", file=sys.stderr)
+
+    @property
+    def percent(self) -> str:
+        return "unknown" if self.accuracy is None else f"{100 * self.accuracy:.1f} %"
 
     @property
     def warning(self) -> str:
@@ -37,9 +51,12 @@ class Origin:
         if self.accuracy is None or self.accuracy >= WEAK:
             return ""
         return (
-            f"this model is close to guessing: {100 * self.accuracy:.1f} % of the validation "
-            "reviews; train one with `python train.py`"
+            f"this model is close to guessing (validation accuracy {self.percent}): "
+            "train one with `python train.py`"
         )
+
+
+UNNAMED = Origin(Path("unnamed"), None)
 
 
 def _accuracy(path: Path, checkpoint: dict[str, Any]) -> float | None:

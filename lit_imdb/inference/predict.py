@@ -57,9 +57,7 @@ def predict(
         classifier = load(ckpt_path, device)
         for one in text or ():
             _show(classifier, one)
-    print(classifier.origin, file=sys.stderr)
-    if classifier.origin is not None and classifier.origin.warning:
-        print(f"warning: {classifier.origin.warning}", file=sys.stderr)
+    classifier.origin.report()
 
 
 def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | None) -> None:
