@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Output, Trained, make_reviews, results_of
+import torch
+from conftest import ROOT, Output, Trained, make_reviews, results_of, run_script
 from prepared import texts_of
 
 import lit_imdb
@@ -166,8 +167,24 @@ def test_the_model_is_named_with_its_validation_accuracy(
     accuracy = 100 * results_of(trained.run)["val_acc"]
     (workspace / "in.txt").write_text("a great film\n")
     for args in (["--text", "good"], ["in.txt"]):
-        line = predict(*args).err.splitlines()[-1]
-        assert line == f"model: {ckpt}, validation accuracy {accuracy:.1f} %"
+        assert predict(*args).err == f"model: {ckpt}, validation accuracy {accuracy:.1f} %\n"
+
+
+def test_a_checkpoint_has_the_accuracy_of_its_own_weights(
+    run: Run, trained: Trained, workspace: Path
+) -> None:
+    checkpoint = torch.load(trained.run / "checkpoints/last.ckpt", weights_only=True)
+    (history,) = (one for one in checkpoint["callbacks"].values() if "validations" in one)
+    history["validations"] = [{"epoch": 1.0, "val/acc": 0.9}, {"epoch": 2.0, "val/acc": 0.51}]
+
+    def said(epoch: int) -> list[str]:
+        torch.save({**checkpoint, "epoch": epoch}, workspace / "last.ckpt")
+        return run("predict", "--text", "good", "--ckpt_path", "last.ckpt").err.splitlines()
+
+    after_second, within_third = said(1), said(2)
+    assert after_second[0] == "model: last.ckpt, validation accuracy 51.0 %"
+    assert after_second[1].startswith("warning: this model is close to guessing")
+    assert within_third == ["model: last.ckpt, validation accuracy unknown"]
 
 
 @pytest.mark.parametrize(
@@ -338,9 +355,15 @@ def test_a_killed_reader_is_one_line(trained: Trained, workspace: Path) -> None:
     assert [path.name for path in workspace.iterdir()] == ["in.txt"]
 
 
+def test_inference_starts_without_lightning(workspace: Path) -> None:
+    modules = ("predict", "export", "app")
+    script = "".join(f"import lit_imdb.inference.{name}\n" for name in modules)
+    script += "print([name for name in sys.modules if name.startswith(('pytorch_l', 'lightning'))])"
+    assert run_script(script, cwd=workspace).out == "[]\n"
+
+
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning 2.6 under torch 2.13
 def test_trainer_predict_gives_probabilities_of_the_test_reviews(trained: Trained) -> None:
-    import torch
     from pytorch_lightning import Trainer
 
     ckpt = trained.run / "checkpoints/best.ckpt"
