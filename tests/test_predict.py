@@ -315,6 +315,7 @@ def test_killed_half_way_leaves_no_output_and_a_second_call_completes(
     assert not temporary.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
 )
@@ -341,6 +342,7 @@ def test_a_closed_pipe_is_no_error(trained: Trained, workspace: Path) -> None:
     assert process.wait() == 128 + signal.SIGPIPE
 
 
+@pytest.mark.slow
 def test_a_killed_reader_is_one_line(trained: Trained, workspace: Path) -> None:
     write(workspace / "in.txt", ["a great film"] * 500_000)
     process = start(trained, workspace, "in.txt", "--output", "out.csv")

@@ -4,8 +4,7 @@ import csv
 import io
 import json
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,63 +16,34 @@ from lit_imdb.inference.classifier import Prediction
 
 COLUMNS = ("label", "probability", "unknown_words", "reason")  # that a row gains
 
+Write = Callable[[list[Row]], None]  # raises ValueError where a row does not fit the first ones
+Close = Callable[[], None]  # writes what belongs at the end; the file stays open
+
 _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
-@contextmanager
-def open_answers(output: str | None, like: Path | None = None) -> Iterator["Answers"]:
-    """Open a file that appears as `output` when the block ends; standard output for None.
-
-    Args:
-        output: Its name, which says the format.
-        like: The input file; a Parquet file passes its column types on.
-
-    Raises:
-        UserError: An unknown ending, a missing folder, or a file that cannot be written.
-    """
-    path = None if output is None else Path(output)
-    if path is not None:
-        _check(path)
-    try:
-        if path is None:
-            yield JsonLines(sys.stdout.buffer, None)
-        else:
-            with whole_file(path) as file:
-                answers = FORMATS[path.suffix.lower()](file, like)
-                yield answers
-                answers.close()
-    except BrokenPipeError:  # `predict ... | head` has read enough
-        raise
-    except OSError as error:
-        place = output or "standard output"
-        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
-
-
-def _check(path: Path) -> None:
-    if path.suffix.lower() not in FORMATS:
-        known, ending = ", ".join(FORMATS), path.suffix or "(none)"
-        raise UserError(f"{path}: unknown ending {ending!r}, expected one of {known}")
-    if not path.parent.is_dir():
-        raise UserError(f"no such folder: {path.parent} (--output)")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: --output takes a file")
-
-
-class Answers(ABC):
+class Answers:
     """Writes rows with their answers into a file, a block at a time.
 
     A row keeps its own columns. If one of the first rows has a column with the name of an answer's,
     `label` for example, the answer's gets `predicted_` in front.
+
+    Args:
+        file: The file, open.
+        ending: Its format: a key of `FORMATS`.
+        like: The input file; a Parquet file passes its column types on.
 
     Attributes:
         written: Rows written.
         unanswered: Those of them without an answer.
     """
 
-    def __init__(self, file: BinaryIO, like: Path | None) -> None:
-        self.file, self.like = file, like
+    def __init__(self, file: BinaryIO, ending: str, like: Path | None = None) -> None:
+        self.file, self.ending, self.like = file, ending, like
         self.written = self.unanswered = 0
-        self.names: list[str] = []  # of the answer's columns
+        self._names: list[str] = []  # of the answer's columns
+        self._write: Write | None = None
+        self.close: Close = _nothing
 
     def write(self, rows: list[Row], answers: list[Prediction]) -> None:
         """Add rows.
@@ -81,15 +51,13 @@ class Answers(ABC):
         Raises:
             UserError: A row does not fit the first ones.
         """
-        first = not self.names
-        if first:
-            self.names = _free_names(rows)
         try:
-            joined = [self._join(*pair) for pair in zip(rows, answers, strict=True)]
-            if first:
-                own = dict.fromkeys(name for row in rows for name in row)
-                self._start(joined, [*own, *self.names])
-            self._write(joined)
+            if self._write is None:
+                own = list(dict.fromkeys(name for row in rows for name in row))
+                self._names = [_free(name, own) for name in COLUMNS]
+                columns = [*own, *self._names]
+                self._write, self.close = FORMATS[self.ending](self.file, columns, rows, self.like)
+            self._write([self._join(*pair) for pair in zip(rows, answers, strict=True)])
         except ValueError as error:  # pyarrow's errors are ValueErrors too
             raise UserError(
                 f"rows {self.written + 1} to {self.written + len(rows)} do not fit the first rows "
@@ -100,7 +68,7 @@ class Answers(ABC):
         self.unanswered += sum(not answer.label for answer in answers)
 
     def _join(self, row: Row, answer: Prediction) -> Row:
-        for name in self.names:
+        for name in self._names:
             if name in row:
                 raise ValueError(f"column {name!r} is new and has the name of an answer's")
         probability, unknown = answer.probability, answer.unknown_words
@@ -110,97 +78,111 @@ class Answers(ABC):
             None if unknown is None else round(unknown, 4),
             answer.reason,
         )
-        return {**row, **dict(zip(self.names, values, strict=True))}
-
-    @abstractmethod
-    def _start(self, rows: list[Row], columns: list[str]) -> None:
-        """Begin the file; `rows` are the first ones, `columns` all of theirs."""
-
-    @abstractmethod
-    def _write(self, rows: list[Row]) -> None:
-        """Add rows; raise ValueError where one does not fit the first ones."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Write what belongs at the end; the file stays open."""
+        return {**row, **dict(zip(self._names, values, strict=True))}
 
 
-class JsonLines(Answers):
+@contextmanager
+def open_answers(output: str | None, like: Path) -> Iterator[Answers]:
+    """Open a file that appears as `output` when the block ends; standard output for None.
+
+    Raises:
+        UserError: An unknown ending, a missing folder, or a file that cannot be written.
+    """
+    try:
+        if output is None:
+            yield Answers(sys.stdout.buffer, ".jsonl")
+            return
+        path = Path(output)
+        ending = path.suffix.lower()
+        if ending not in FORMATS:
+            raise UserError(
+                f"{path}: unknown ending {ending or '(none)'!r}, expected one of "
+                f"{', '.join(FORMATS)}"
+            )
+        if path.is_dir() or not path.parent.is_dir():
+            problem = "it is a folder" if path.is_dir() else f"no such folder: {path.parent}"
+            raise UserError(f"--output {path}: {problem}")
+        with whole_file(path) as file:
+            answers = Answers(file, ending, like)
+            yield answers
+            answers.close()
+    except BrokenPipeError:  # `predict ... | head` has read enough
+        raise
+    except OSError as error:
+        place = output or "standard output"
+        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
+
+
+def _free(name: str, taken: list[str]) -> str:
+    while name in taken:
+        name = f"predicted_{name}"
+    return name
+
+
+def _nothing() -> None:
+    pass
+
+
+def _json_lines(file: BinaryIO, *_: Any) -> tuple[Write, Close]:
     """One JSON object per line; rows may have different columns."""
 
-    def _start(self, rows: list[Row], columns: list[str]) -> None: ...
-
-    def _write(self, rows: list[Row]) -> None:
+    def write(rows: list[Row]) -> None:
         lines = "".join([_to_json(row) + "\n" for row in rows])
         # a lone surrogate becomes \udc80, which JSON reads as itself
-        self.file.write(lines.encode("utf-8", "backslashreplace"))
+        file.write(lines.encode("utf-8", "backslashreplace"))
 
-    def close(self) -> None: ...
+    return write, _nothing
 
 
-class Csv(Answers):
+def _csv(file: BinaryIO, columns: list[str], *_: Any) -> tuple[Write, Close]:
     """CSV with a header line; lists and objects are written as JSON."""
+    # lines end in \r\n: Python before 3.13 quotes a lone \r in a text only then
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, columns)
+    writer.writeheader()
 
-    def _start(self, rows: list[Row], columns: list[str]) -> None:
-        # lines end in \r\n: Python before 3.13 quotes a lone \r in a text only then
-        self._buffer = io.StringIO(newline="")
-        self._writer = csv.DictWriter(self._buffer, columns)
-        self._writer.writeheader()
+    def cell(value: Any) -> Any:
+        return _to_json(value) if isinstance(value, dict | list) else value
 
-    def _write(self, rows: list[Row]) -> None:
-        self._writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        self.file.write(self._buffer.getvalue().encode("utf-8", "backslashreplace"))
-        self._buffer.seek(0)
-        self._buffer.truncate()
+    def write(rows: list[Row]) -> None:
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+        file.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
+        buffer.seek(0)
+        buffer.truncate()
 
-    def close(self) -> None: ...
-
-
-def _cell(value: Any) -> Any:
-    return _to_json(value) if isinstance(value, dict | list) else value
+    return write, _nothing
 
 
-class Parquet(Answers):
-    """Parquet with the input's column types, or else those of the first rows."""
+def _parquet(
+    file: BinaryIO, columns: list[str], first: list[Row], like: Path | None
+) -> tuple[Write, Close]:
+    """Parquet with the column types of `like`, or else those of the first rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def _start(self, rows: list[Row], columns: list[str]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    is_parquet = like is not None and like.suffix.lower() == ".parquet"
+    types = {field.name: field.type for field in pq.read_schema(like)} if is_parquet else {}
+    answer = (pa.string(), pa.float64(), pa.float64(), pa.string())
+    types |= dict(zip(columns[-len(COLUMNS) :], answer, strict=True))
+    for name in columns:
+        if name not in types:
+            found = pa.array([row.get(name) for row in first]).type
+            # nothing but nulls so far: later values are most likely texts
+            types[name] = pa.string() if pa.types.is_null(found) else found
+    schema = pa.schema([(name, types[name]) for name in columns])
+    writer = pq.ParquetWriter(file, schema)
 
-        types = {}
-        if self.like is not None and self.like.suffix.lower() == ".parquet":
-            types = {field.name: field.type for field in pq.read_schema(self.like)}
-        answer = (pa.string(), pa.float64(), pa.float64(), pa.string())
-        types |= dict(zip(self.names, answer, strict=True))
-        for name in columns:
-            if name not in types:
-                found = pa.array([row.get(name) for row in rows]).type
-                # nothing but nulls so far: later values are most likely texts
-                types[name] = pa.string() if pa.types.is_null(found) else found
-        self._schema = pa.schema([(name, types[name]) for name in columns])
-        self._writer = pq.ParquetWriter(self.file, self._schema)
-
-    def _write(self, rows: list[Row]) -> None:
-        import pyarrow as pa
-
-        new = {name for row in rows for name in row} - set(self._schema.names)
+    def write(rows: list[Row]) -> None:
+        new = {name for row in rows for name in row} - set(columns)
         if new:
             raise ValueError(f"columns {new} are new")
-        self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
-    def close(self) -> None:
-        self._writer.close()
-
-
-FORMATS: dict[str, type[Answers]] = {".csv": Csv, ".jsonl": JsonLines, ".parquet": Parquet}
+    return write, writer.close
 
 
-def _free_names(rows: list[Row]) -> list[str]:
-    """The names of the answer's columns, none of which is one of the rows' own."""
-    taken = {name for row in rows for name in row}
-    names = []
-    for name in COLUMNS:
-        while name in taken:
-            name = f"predicted_{name}"
-        names.append(name)
-    return names
+FORMATS: dict[str, Callable[..., tuple[Write, Close]]] = {
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".parquet": _parquet,
+}

@@ -1,4 +1,7 @@
-"""Reviews to label: a file, a folder of .txt files, or standard input."""
+"""Reviews to label: a file, a folder of .txt files, or standard input.
+
+Shapes: B reviews, T tokens.
+"""
 
 import os
 import signal
@@ -14,52 +17,66 @@ from lit_imdb.data.tables import MAX_CHARACTERS, Row, decoded_lines, names_in, p
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
-STANDARD_INPUT = "-"
 REVIEWS = 512  # in a block
 
 
-class Input:
-    """The rows of a file, a folder or standard input, streamed in order.
+class Block(NamedTuple):
+    """Reviews that the network takes together: their rows, ids (B, T), and the share of the input
+    that has been read with them, 0 to 1 or None if unknown."""
+
+    rows: list[Row]
+    ids: np.ndarray
+    done: float | None
+
+
+class Input(IterableDataset[Block | Exception]):
+    """The rows of a file, a folder or standard input, streamed in order; an error is the last item.
 
     Args:
         path: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), a folder of .txt
             files (one review per file; columns `file` and `text`), or `-`: standard input, one
             review per line.
+        encoder: Turns texts into ids.
         column: The column that holds the review.
         encoding: Of text files.
-
-    Attributes:
-        done: Share of the input that has been read, 0 to 1; None if unknown.
 
     Raises:
         UserError: No such file or folder, or an unknown ending.
     """
 
-    def __init__(self, path: str, column: str = "text", encoding: str = "utf-8") -> None:
+    def __init__(self, path: str, encoder: TextEncoder, column: str, encoding: str) -> None:
         self.path = Path(path)
-        self.is_standard_input = path == STANDARD_INPUT
+        self.is_standard_input = path == "-"
         self.name = "standard input" if self.is_standard_input else path
-        self.column = column
-        self.encoding = encoding
-        self.done: float | None = None
-        if self.is_standard_input or self.path.is_dir():
-            return
-        if not self.path.exists():
-            raise UserError(f"no such file or folder: {path}")
-        reader_of(self.path.name)
+        self.encoder, self.column, self.encoding = encoder, column, encoding
+        self._done: float | None = None
+        if not self.is_standard_input and not self.path.is_dir():
+            if not self.path.exists():
+                raise UserError(f"no such file or folder: {path}")
+            reader_of(self.path.name)
 
-    def __iter__(self) -> Iterator[tuple[Row, str]]:
-        """Yield each row and the review in it, empty where there is none.
-
-        Raises:
-            UserError: A row cannot be read, or there is no row at all.
-        """
-        number = 0
+    def __iter__(self) -> Iterator[Block | Exception]:
         try:
-            for number, row in enumerate(self._rows(), 1):
-                yield row, self._text_of(row, number)
+            yield from self._blocks()
         except OSError as error:
-            raise UserError(f"cannot read {self.name}: {error.strerror or error}") from error
+            yield UserError(f"cannot read {self.name}: {error.strerror or error}")
+        except Exception as error:  # DataLoader would raise a RuntimeError with a traceback in it
+            yield error
+
+    def _blocks(self) -> Iterator[Block]:
+        number = 0
+        rows: list[Row] = []
+        texts: list[str] = []
+        held = 0  # characters: a block of huge reviews is shorter, so that it fits in memory
+        for number, row in enumerate(self._rows(), 1):
+            rows.append(row)
+            texts.append(self._text_of(row, number))
+            held += len(texts[-1])
+            if len(rows) == REVIEWS or held >= MAX_CHARACTERS:
+                yield Block(rows, self.encoder.encode(texts), self._done)
+                rows, texts, held = [], [], 0
+        if rows:
+            yield Block(rows, self.encoder.encode(texts), self._done)
         if not number:
             raise UserError(f"{self.name} is empty: expected at least one review")
 
@@ -83,7 +100,7 @@ class Input:
             size = max(self.path.stat().st_size, 1)
             with self.path.open("rb") as file:
                 for row in reader_of(self.path.name)(file, self.name, self.encoding):
-                    self.done = file.tell() / size
+                    self._done = None if file.closed else file.tell() / size
                     yield row
 
     def _rows_of_folder(self) -> Iterator[Row]:
@@ -96,52 +113,11 @@ class Input:
                 raise UserError(f"{file}: longer than {MAX_CHARACTERS:,} characters")
             with file.open("rb") as stream:
                 text = "".join(decoded_lines(stream, str(file), self.encoding))
-            self.done = number / len(names)
+            self._done = number / len(names)
             yield {"file": name, "text": text}
 
 
-class Block(NamedTuple):
-    """Reviews that the network takes together.
-
-    Attributes:
-        rows: Their rows.
-        ids: (B, T).
-        done: Share of the input that has been read with them.
-    """
-
-    rows: list[Row]
-    ids: np.ndarray
-    done: float | None
-
-
-class _Blocks(IterableDataset[Block | Exception]):
-    """The blocks of an input; an error is the last item."""
-
-    def __init__(self, reviews: Input, encoder: TextEncoder) -> None:
-        self.reviews, self.encoder = reviews, encoder
-
-    def __iter__(self) -> Iterator[Block | Exception]:
-        try:
-            yield from self._blocks()
-        except Exception as error:  # raised here, it would arrive as a traceback in a RuntimeError
-            yield error
-
-    def _blocks(self) -> Iterator[Block]:
-        rows: list[Row] = []
-        texts: list[str] = []
-        held = 0  # characters: a block of huge reviews is shorter, so that it fits in memory
-        for row, text in self.reviews:
-            rows.append(row)
-            texts.append(text)
-            held += len(text)
-            if len(rows) == REVIEWS or held >= MAX_CHARACTERS:
-                yield Block(rows, self.encoder.encode(texts), self.reviews.done)
-                rows, texts, held = [], [], 0
-        if rows:
-            yield Block(rows, self.encoder.encode(texts), self.reviews.done)
-
-
-def read_ahead(reviews: Input, encoder: TextEncoder) -> Iterator[Block]:
+def read_ahead(reviews: Input) -> Iterator[Block]:
     """Yield the blocks of `reviews`, read and encoded by a second process while the first computes.
 
     A thread would have to share the interpreter's lock with the network.
@@ -150,7 +126,7 @@ def read_ahead(reviews: Input, encoder: TextEncoder) -> Iterator[Block]:
         UserError: A row cannot be read.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Blocks(reviews, encoder),
+        reviews,
         batch_size=None,
         collate_fn=_unchanged,
         # a second process has no standard input

@@ -49,14 +49,11 @@ def predict(
         )
     # one core reads and tokenises; a second thread for the network would only be in its way
     torch.set_num_threads(1)
+    classifier = load(ckpt_path, device)
     if file is not None:
-        reviews = Input(file, text_column, encoding)
-        classifier = load(ckpt_path, device)
-        _label_file(classifier, reviews, output)
-    else:
-        classifier = load(ckpt_path, device)
-        for one in text or ():
-            _show(classifier, one)
+        _label_file(classifier, Input(file, classifier.encoder, text_column, encoding), output)
+    for one in text or ():
+        _show(classifier, one)
     classifier.origin.report()
 
 
@@ -68,7 +65,7 @@ def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | N
 
     with open_answers(output, reviews.path) as answers, _bar(output is not None) as bar:
         task = bar.add_task("predicting", total=None)
-        for block in read_ahead(reviews, classifier.encoder):
+        for block in read_ahead(reviews):
             answers.write(block.rows, classifier.predict_ids(block.ids))
             bar.update(
                 task,
