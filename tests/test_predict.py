@@ -18,6 +18,7 @@ from conftest import ROOT, Output, Trained, make_reviews, results_of, run_script
 from prepared import texts_of
 
 import lit_imdb
+from lit_imdb.errors import UserError
 
 Run = Callable[..., Output]
 
@@ -355,6 +356,18 @@ def test_a_killed_reader_is_one_line(trained: Trained, workspace: Path) -> None:
     assert (process.returncode, err.count(b"\n")) == (1, 1), err
     assert b"worker" in err
     assert [path.name for path in workspace.iterdir()] == ["in.txt"]
+
+
+def test_stream_reads_no_further_than_it_answers(trained: Trained) -> None:
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    read: list[str] = []
+    texts = (read.append(text) or text for text, _ in make_reviews(50))
+    answers = classifier.stream(texts, batch_size=2)
+    assert next(answers) == classifier.predict(make_reviews(50)[0][0])[0]
+    assert len(read) == 2
+    assert len(list(answers)) == 99
+    with pytest.raises(UserError, match="batch_size 0"):
+        next(classifier.stream(["a"], batch_size=0))
 
 
 def test_inference_starts_without_lightning(workspace: Path) -> None:

@@ -46,7 +46,7 @@ def export(
     format: Literal["onnx", "torch"] = "onnx",
     output: str | None = None,
 ) -> None:
-    """Writes a trained model as a folder for programs that do not have this one.
+    """Write a trained model as a folder for programs that do not have this one.
 
     Args:
         ckpt_path: `best` or `last` of the newest run, or a checkpoint file.

@@ -26,7 +26,7 @@ def predict(
     ckpt_path: str = "best",
     device: str = "auto",
 ) -> None:
-    """Labels reviews with a trained model.
+    """Label reviews with a trained model.
 
     Args:
         file: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), a folder of .txt

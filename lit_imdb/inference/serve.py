@@ -9,7 +9,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serves a page to type reviews into, and POST /predict for programs.
+    """Serve a page to type reviews into, and POST /predict for programs.
 
     No text is logged or kept. There are no accounts: with another --host than this machine's own,
     whoever reaches the port can use it.
