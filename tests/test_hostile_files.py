@@ -108,8 +108,12 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(
     place: str, changed: Callable[[Change], Path], trained: Trained, fails: Fails, tmp_path: Path
 ) -> None:
     path = changed(CODE[place](Payload("ran")))
-    for command in ("fit", "validate", "test", "predict"):
-        line = fails(command, *TINY, "--ckpt_path", path, "--data.source", trained.corpus)
+    commands = [
+        *([name, *TINY, "--data.source", trained.corpus] for name in ("fit", "validate", "test")),
+        ["predict", trained.corpus],
+    ]
+    for command in commands:
+        line = fails(*command, "--ckpt_path", path)
         assert "sent.ckpt is refused" in line
         assert "open" in line  # the function is named
     with pytest.raises(UserError, match="refused"):
@@ -131,8 +135,8 @@ def test_a_bare_pickle_does_not_run(fails: Fails, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["http://h/a", "https://h/a", "s3://b/a", "HTTP://h/a"])
 def test_addresses_are_refused(address: str, fails: Fails) -> None:
-    for command in ("fit", "test", "predict"):
-        assert "addresses are refused" in fails(command, "--ckpt_path", address)
+    for command in (["fit"], ["test"], ["predict", "--text", "a"]):
+        assert "addresses are refused" in fails(*command, "--ckpt_path", address)
     with pytest.raises(UserError, match="addresses are refused"):
         lit_imdb.load(address)
 
