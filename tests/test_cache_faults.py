@@ -115,18 +115,18 @@ def test_a_killed_build_leaves_nothing_that_looks_complete(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     own = tmp_path / "own"
-    unfinished = [path for path in folders(own) if not cache.is_complete(path)]
-    assert [".tmp-" in path.name for path in unfinished] == [True]
+    unfinished = [path for path in folders(own) if cache.damage_in(path)]
+    assert [path.name.startswith(".") for path in unfinished] == [True]
     again = prepare(0)  # the dead process's lock does not hold it up
     assert again.wait(60) == 0, again.stderr
-    assert all(cache.is_complete(path) and not cache.damage_in(path) for path in folders(own))
+    assert not any(cache.damage_in(path) for path in folders(own))
     assert (tmp_path / "encoded").stat().st_size == 2 * 200
 
 
 def test_a_lock_file_that_somebody_left_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "key.lock").write_text("left by a dead process")
-    folder = cache.open_or_build(tmp_path / "key", lambda target: write_content(target / "file"))
-    assert cache.is_complete(folder)
+    cache.build_once(tmp_path / "key", lambda target: write_content(target / "file"))
+    assert cache.damage_in(tmp_path / "key") is None
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_process_waits_for_another_ones_build(tmp_path: Path) -> None:
         waiting = prepare(0)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(8)
-        assert not cache.is_complete(target)
+        assert cache.damage_in(target)
     assert waiting.wait(60) == 0
-    assert cache.is_complete(target)
+    assert cache.damage_in(target) is None
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(
@@ -185,7 +185,7 @@ def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(
         line = error_line(train_py("fit", *TINY, *arguments, cwd=tmp_path))
         assert "cannot write the cache" in line
         assert ("No space left" if options != "ro" else "Read-only") in line
-        assert not [path for path in disk.rglob("*") if ".tmp-" in path.name]
+        assert not [path for path in disk.rglob(".*") if path.is_dir()]
 
 
 def wait_for(file: Path) -> None:

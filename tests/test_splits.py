@@ -9,8 +9,7 @@ import pytest
 from conftest import TINY, WRITERS, Output, make_reviews, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
-from lit_imdb.data.reviews import PARTS
-from lit_imdb.data.splits import DROPPED, TEST, TRAIN, VAL, split
+from lit_imdb.data.splits import DROPPED, SPLITS, TEST, TRAIN, VAL, split
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -48,7 +47,7 @@ def test_no_text_stands_on_both_sides_of_any_split(tmp_path: Path) -> None:
         reviews[label + 7] = reviews[label + 8]  # twice in training: no leak
     reviews[20] = (reviews[199][0], 0)  # with the other label, too
     parts = texts_of(write_csv(tmp_path / "twins.csv", reviews))
-    train, val, test = ({text for text, _ in parts[name]} for name in PARTS)
+    train, val, test = ({text for text, _ in parts[name]} for name in SPLITS)
     assert not train & val
     assert not train & test
     assert not val & test
