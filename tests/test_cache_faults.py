@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, Output, error_line, make_reviews, train_py, write_csv
-from filelock import FileLock
+from conftest import ROOT, TINY, make_reviews, write_csv
+from prepared import data_of
 
 from lit_imdb.data import cache
-
-Run = Callable[..., Output]
 
 # Prepares a CSV file; each review encoded is a byte in `encoded`, and may take its time.
 PREPARE = """
 import sys, time
-from lit_imdb import ImdbDataModule
+from pathlib import Path
+from lit_imdb.data.prepare import Preparation
+from lit_imdb.data.source import open_source
 from lit_imdb.data.text import TextEncoder
 
 encode = TextEncoder.encode
@@ -32,9 +32,7 @@ def slow(self, texts):
     return encode(self, texts)
 
 TextEncoder.encode = slow
-data = ImdbDataModule("corpus.csv", max_length=8, vocab_size=60, cache_dir="own")
-data.prepare_data()
-data.setup("fit")
+Preparation(open_source("corpus.csv"), Path("own"), "words", 60, 8, 0.1).open()
 """
 
 
@@ -83,28 +81,22 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_cache_is_named_once_and_rebuilt(
-    damage: str, run: Run, corpus: Path, tmp_path: Path
-) -> None:
-    first = run("fit", *TINY, "--data.source", corpus, "--data.cache_dir", "own")
-    assert first.status == 0
+def test_a_damaged_cache_is_named_and_rebuilt(damage: str, corpus: Path, tmp_path: Path) -> None:
+    data_of(corpus, cache_dir="own")
     folder = next(path for path in folders(tmp_path / "own") if (path / "train.ids").exists())
     good = {file.name: file.read_bytes() for file in folder.iterdir()}
     DAMAGE[damage](folder)
-    again = run("fit", *TINY, "--data.source", corpus, "--data.cache_dir", "own")
-    assert again.status == 0
-    (line,) = [line for line in again.err.splitlines() if "the cache is damaged" in line]
-    assert folder.name in line
+    with pytest.warns(UserWarning, match=f"the cache is damaged .*{folder.name}") as caught:
+        data_of(corpus, cache_dir="own")
+    assert len(caught) == 1
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == good
 
 
-def test_foreign_files_beside_the_folders_are_left_alone(
-    run: Run, corpus: Path, tmp_path: Path
-) -> None:
+def test_foreign_files_beside_the_folders_are_left_alone(corpus: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     (own / "foreign").mkdir(parents=True)
     (own / "foreign/file").write_text("hello")
-    assert run(*TINY, "--data.source", corpus, "--data.cache_dir", own).status == 0
+    data_of(corpus, cache_dir=own)
     assert (own / "foreign/file").read_text() == "hello"
 
 
@@ -136,20 +128,6 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
     assert (tmp_path / "encoded").stat().st_size == 200  # each review once
 
 
-def test_a_process_waits_for_another_ones_build(tmp_path: Path) -> None:
-    write_csv(tmp_path / "corpus.csv", make_reviews(100))
-    assert prepare(0).wait(60) == 0
-    (target,) = [path for path in folders(tmp_path / "own") if (path / "train.ids").exists()]
-    os.unlink(target / "manifest.json")
-    with FileLock(target.with_suffix(".lock")):
-        waiting = prepare(0)
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(8)
-        assert cache.damage_in(target)
-    assert waiting.wait(60) == 0
-    assert cache.damage_in(target) is None
-
-
 def test_a_cache_that_cannot_be_written_is_one_line(
     fails: Callable[..., str], corpus: Path, tmp_path: Path
 ) -> None:
@@ -177,12 +155,11 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("options", ["size=64k", "ro"])
 def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(
-    options: str, tmp_path: Path
+    options: str, fails: Callable[..., str], tmp_path: Path
 ) -> None:
-    write_csv(tmp_path / "corpus.csv", make_reviews(4000))
+    corpus = write_csv(tmp_path / "corpus.csv", make_reviews(4000))
     with mounted(tmp_path / "disk", options) as disk:
-        arguments = ("--data.source", "corpus.csv", "--data.cache_dir", disk / "own")
-        line = error_line(train_py("fit", *TINY, *arguments, cwd=tmp_path))
+        line = fails(*TINY, "--data.source", corpus, "--data.cache_dir", disk / "own")
         assert "cannot write the cache" in line
         assert ("No space left" if options != "ro" else "Read-only") in line
         assert not [path for path in disk.rglob(".*") if path.is_dir()]

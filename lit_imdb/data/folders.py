@@ -74,8 +74,8 @@ class Files:
 
 def _find(name: str) -> dict[str, list[Path]]:
     """Return the files of each part in the order in which they are read."""
-    root = Path(os.path.realpath(name))
     try:
+        root = Path(os.path.realpath(name))
         if root.is_file():
             parts = {"train": [root]}
         elif root.is_dir():

@@ -91,26 +91,11 @@ BASIC_ENGLISH = Tokenizer(
 TOKENIZERS = {tokenizer.name: tokenizer for tokenizer in (WORDS, BASIC_ENGLISH)}
 
 
-def tokenizer_called(name: str) -> Tokenizer:
-    """Return the tokenizer of that name.
-
-    Raises:
-        UserError: There is none.
-    """
-    if name not in TOKENIZERS:
-        names = ", ".join(TOKENIZERS)
-        raise UserError(f"unknown tokenizer {name!r}: expected one of {names}")
-    return TOKENIZERS[name]
-
-
 def build_vocabulary(counter: Counter[str], size: int) -> list[str]:
-    """Return `size` entries: `<pad>`, `<unk>`, then words by falling frequency.
-
-    They are plain words, since checkpoints hold no objects of other libraries, such as torchtext's
-    `Vocab`.
-    """
+    """Return `size` entries: `<pad>`, `<unk>`, then words by falling frequency."""
     from torchtext.vocab import Vocab
 
+    # As a list, since checkpoints hold no objects of other libraries.
     entries: list[str] = Vocab(counter, max_size=size - 2, specials=[PAD, UNK]).itos
     return entries
 
@@ -130,7 +115,9 @@ class TextEncoder:
     max_length: int = 80
 
     def __post_init__(self) -> None:
-        tokenizer_called(self.tokenizer)
+        if self.tokenizer not in TOKENIZERS:
+            names = ", ".join(TOKENIZERS)
+            raise UserError(f"unknown tokenizer {self.tokenizer!r}: expected one of {names}")
         if not 1 <= self.max_length <= MAX_LENGTH:
             raise UserError(f"max_length {self.max_length}: expected 1 to {MAX_LENGTH:,} tokens")
 
