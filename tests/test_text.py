@@ -3,54 +3,19 @@
 Shapes: B reviews, T tokens.
 """
 
-import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import make_reviews, write_csv
 from prepared import data_of, texts_of
-from torchtext.data.utils import get_tokenizer
 
 from lit_imdb.data.text import (
     BASIC_ENGLISH,
-    TOKENIZERS,
     WORDS,
     TextEncoder,
-    Tokenizer,
     build_vocabulary,
 )
-
-ODD_TEXTS = [
-    *("", "   ", "one", "<br />", "A<br />B", "it's -- NOT; bad!!!", "a\tb\nc\r\nd\x0be"),
-    *("\u00a0no\u2003break\u2028line\u3000end\x1c.", "\u0130stanbul \u00c9t\u00c9", "x " * 300),
-    *(
-        "... leading",
-        "trailing ...",
-        "<BR /><br/>",
-        '<br" />;:,()?',
-        "\ud800 lone",
-        "zero\u200bwidth",
-        "a.b_c~d",
-    ),
-    *("\U0001f600 smile", "\x85next", "caf\u00e9\u0301", "=" * 50, "tab\tonly\t", '<br" />;:,()?'),
-]
-
-
-@pytest.mark.parametrize("text", ODD_TEXTS, ids=ascii)
-@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
-def test_tokens_are_what_the_exported_rules_say(tokenizer: Tokenizer, text: str) -> None:
-    by_rules = text.lower()
-    for pattern, replacement in tokenizer.rules:
-        by_rules = re.sub(pattern, replacement, by_rules)
-    assert tokenizer.split(text) == by_rules.split()
-    for count in (1, 2, 3, 80):
-        assert tokenizer.last(text, count) == by_rules.split()[-count:]
-
-
-@pytest.mark.parametrize("text", ODD_TEXTS, ids=ascii)
-def test_basic_english_is_torchtexts(text: str) -> None:
-    assert BASIC_ENGLISH.split(text) == get_tokenizer("basic_english")(text)
 
 
 def test_words_drop_punctuation_and_basic_english_keeps_it() -> None:
