@@ -167,7 +167,7 @@ class ImdbDataModule(LightningDataModule):
 
     def _choose_source(self) -> str:
         prepared = self._preparation("hub").is_done()
-        return "hub" if prepared or hub.is_cached() or not hub.find_problem() else "package"
+        return "hub" if prepared or hub.load_cached() or not hub.find_problem() else "package"
 
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")

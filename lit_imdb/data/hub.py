@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,38 +29,27 @@ class Hub:
         return REPOSITORY
 
     def parts(self) -> dict[str, Callable[[], Iterator[tuple[str | None, int]]]]:
-        import datasets
-
-        cached = is_cached()
-        try:
-            # Without this test the retries of `datasets` would take half a minute.
-            if not cached and (problem := find_problem()):
-                raise ConnectionError(problem)
-            with _offline(cached):
-                loaded = datasets.load_dataset(REPOSITORY)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            raise UserError(
-                f"cannot load {REPOSITORY} from the Hugging Face Hub ({error}): "
-                "use --data.source package, or a path to your own copy"
-            ) from error
+        loaded = load_cached() or _download()
         return {part: partial(_reviews_of, loaded[part]) for part in ("train", "test")}
 
 
-def is_cached() -> bool:
-    """Return whether `datasets` has the reviews on disk, without using the network."""
+def load_cached() -> Any | None:
+    """Return what `datasets` has on disk, without using the network, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     readme = try_to_load_from_cache(REPOSITORY, "README.md", repo_type="dataset")
     if not isinstance(readme, str):
-        return False  # without the slow import of datasets
+        return None  # without the slow import of datasets
     import datasets
 
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
     try:
-        with _offline():
-            datasets.load_dataset_builder(REPOSITORY)
+        return datasets.load_dataset(REPOSITORY)
     except (OSError, ValueError, datasets.exceptions.DatasetsError):
-        return False
-    return True
+        return None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def find_problem() -> str | None:
@@ -85,17 +73,18 @@ def find_problem() -> str | None:
     return problem
 
 
-@contextmanager
-def _offline(wanted: bool = True) -> Iterator[None]:
-    """Keep `datasets` from using the network, if `wanted`."""
-    from datasets import config
+def _download() -> Any:
+    import datasets
 
-    before = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = before or wanted
     try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE = before
+        if problem := find_problem():  # datasets would retry for half a minute
+            raise ConnectionError(problem)
+        return datasets.load_dataset(REPOSITORY)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(
+            f"cannot load {REPOSITORY} from the Hugging Face Hub ({error}): "
+            "use --data.source package, or a path to your own copy"
+        ) from error
 
 
 def _reviews_of(dataset: Any) -> Iterator[tuple[str | None, int]]:

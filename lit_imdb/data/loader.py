@@ -1,6 +1,6 @@
 """Batches in an order that is a function of (seed, epoch), from a position that can be restored.
 
-A `DataLoader` takes ten times as long per batch and cannot resume in mid-epoch.
+A `DataLoader` costs far more per batch and cannot resume in mid-epoch.
 
 Shapes: B reviews, T tokens, N reviews of the split.
 """
@@ -26,8 +26,8 @@ class BatchLoader:
     Args:
         part: The reviews of one split.
         batch_size: B.
-        seed: Shuffles them again in each epoch and drops the last partial batch; None keeps the
-            order and drops nothing.
+        seed: Of the order, which is another one in each epoch; the last partial batch is dropped.
+            None keeps the order of the reviews and drops nothing.
         rank: The number of this process among `world`.
         world: How many processes share the reviews.
         reshuffle: False keeps the first epoch's order for all.
