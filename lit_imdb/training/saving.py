@@ -4,6 +4,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -12,8 +13,23 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from lit_imdb.errors import UserError
-from lit_imdb.interrupts import Interrupted, StopFlag, stop_at_once
+from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
 from lit_imdb.training.checkpoint import read_checkpoint, run_of
+
+
+class StopFlag:
+    """Remembers the first signal; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def listen(self) -> None:
+        handle_stop_signals(self._remember)
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            raise Interrupted(signum)
+        self.signum = signum
 
 
 class LastCheckpoint(Checkpoint):
