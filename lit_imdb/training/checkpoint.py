@@ -98,7 +98,7 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
 
 
 def _find_vocabulary(checkpoint: dict[str, Any]) -> None:
-    """File the state of a subclass of `ImdbDataModule`, which has the subclass's name, under ours."""
+    """Give the state of a subclass of `ImdbDataModule` the name that is read."""
     for state in list(checkpoint.values()):
         if isinstance(state, dict) and "vocabulary" in state:
             checkpoint.setdefault("ImdbDataModule", state)

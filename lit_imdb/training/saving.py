@@ -1,4 +1,4 @@
-"""Write checkpoints whole, and `last.ckpt` often enough to resume a run that was cut off anywhere."""
+"""Write checkpoints whole, and `last.ckpt` often enough to resume a run cut off anywhere."""
 
 import math
 import signal

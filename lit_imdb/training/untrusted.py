@@ -174,7 +174,8 @@ def _is_plain_tensor(value: Tensor) -> bool:
     """Whether its numbers lie side by side in memory, in whatever order."""
     if value.layout is not torch.strided or value.device.type != "cpu":
         return False
-    return value.permute(sorted(range(value.dim()), key=lambda d: -value.stride(d))).is_contiguous()
+    strides = value.stride()
+    return value.permute(sorted(range(value.dim()), key=lambda d: -strides[d])).is_contiguous()
 
 
 def _find(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
