@@ -18,29 +18,12 @@ from lit_imdb.training.checkpoint import read_checkpoint
 from lit_imdb.training.untrusted import FUSED_STATES
 
 
-class StopFlag:
-    """The first SIGTERM or Ctrl-C since `listen`; a second one stops at once.
-
-    Lightning's own handling is not used: when it raises, the other processes may be in another
-    collective call, and the one that saves then waits forever.
-    """
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-
-    def listen(self) -> None:
-        handle_stop_signals(self._remember)
-
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
-            raise Interrupted(signum)
-        self.signum = signum
-
-
 class LastCheckpoint(Checkpoint):
     """Writes `checkpoints/last.ckpt`: at the start, every `every_n_steps`, after each epoch.
 
-    On SIGTERM or Ctrl-C it lets the step finish, writes, and ends the program before the next one.
+    On SIGTERM or Ctrl-C it lets the step finish, writes, and ends the program before the next one;
+    a second signal ends it at once. Lightning's own handling of SIGTERM is not used: a process that
+    it stops may leave the others waiting for it in a collective call.
 
     Args:
         every_n_steps: Training steps between two writes within an epoch.
@@ -49,12 +32,12 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
         self.path: Path | None = None
-        self._stop = StopFlag()
+        self._signum: int | None = None  # of the first signal
         self._leaving = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.path = Path(trainer.log_dir or trainer.default_root_dir, "checkpoints", "last.ckpt")
-        self._stop.listen()
+        handle_stop_signals(self._remember)
         if trainer.global_step == 0:
             self._save(trainer)
 
@@ -100,13 +83,18 @@ class LastCheckpoint(Checkpoint):
 
     def _must_stop(self, trainer: Trainer) -> bool:
         """Whether any process got a signal: all must leave after the same step."""
-        stop = self._stop.signum is not None
+        stop = self._signum is not None
         if trainer.world_size == 1:
             return stop
         return trainer.strategy.reduce_boolean_decision(stop, all=False)
 
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum is not None:
+            raise Interrupted(signum)
+        self._signum = signum
+
     def _raise(self) -> None:
-        raise Interrupted(self._stop.signum or signal.SIGTERM, str(self.path))
+        raise Interrupted(self._signum or signal.SIGTERM, str(self.path))
 
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
