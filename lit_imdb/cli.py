@@ -21,7 +21,7 @@ from lit_imdb.training.checkpoint import run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.loop import use_plain_loop
 from lit_imdb.training.progress import ProgressBar
-from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint
+from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
 
 
 class CLI(SettingsCLI):
@@ -63,7 +63,7 @@ class CLI(SettingsCLI):
             if config.enable_checkpointing is not False and not config.fast_dev_run:
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
-            callbacks.append(self.history)
+            callbacks += [self.history, OptimizerCheck()]
             if self.config.fit.review:
                 callbacks.append(Review(self.history))
         plugins = [*(config.plugins or []), DurableCheckpointIO()]

@@ -16,7 +16,13 @@ from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
-from lit_imdb.training.checkpoint import LOGS, check_sizes, find_checkpoint, read_checkpoint
+from lit_imdb.training.checkpoint import (
+    LOGS,
+    check_resumable,
+    check_sizes,
+    find_checkpoint,
+    read_checkpoint,
+)
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
@@ -112,6 +118,7 @@ class SettingsCLI(LightningCLI):
             if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
         }
         if command == "fit":
+            check_resumable(path, self.checkpoint)
             saved["seed_everything"] = self.checkpoint["training"]["seed"]
         try:
             self._parser(command).set_defaults(saved)

@@ -1,6 +1,7 @@
 """A user's mistakes: one line that says what to do, exit status 2."""
 
-import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,74 +23,6 @@ def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
     for flag in ("--accelerator", "--trainer.accelerator"):
         for value in ("gpu", "cuda"):
             assert "--accelerator cpu" in fails(flag, value, "--data.source", corpus)
-
-
-@pytest.mark.parametrize("command", ["validate", "test"])
-def test_no_checkpoint_yet_says_to_train_one(command: str, fails: Fails) -> None:
-    assert "python train.py" in fails(command)
-    assert "python train.py" in fails(command, "--ckpt_path", "last")
-
-
-def test_nothing_to_resume_is_said(fails: Fails, corpus: Path) -> None:
-    assert "no last checkpoint" in fails("fit", "--ckpt_path", "last", "--data.source", corpus)
-
-
-@pytest.mark.parametrize("command", ["fit", "test"])
-def test_a_missing_checkpoint_is_named(command: str, fails: Fails) -> None:
-    assert "missing.ckpt" in fails(command, "--ckpt_path", "missing.ckpt")
-
-
-def test_a_checkpoint_from_the_network_is_refused(fails: Fails) -> None:
-    assert "download" in fails("test", "--ckpt_path", "https://127.0.0.1:1/best.ckpt")
-
-
-def damaged(kind: str, good: Path) -> bytes:
-    content = good.read_bytes()
-    return {
-        "empty": b"",
-        "text": b"not a checkpoint\n",
-        "half": content[: len(content) // 2],
-        "zeros": bytes(len(content)),
-    }[kind]
-
-
-@pytest.mark.parametrize("kind", ["empty", "text", "half", "zeros"])
-def test_a_damaged_checkpoint_is_named(
-    kind: str, fails: Fails, trained: Trained, tmp_path: Path
-) -> None:
-    (tmp_path / "bad.ckpt").write_bytes(damaged(kind, trained.run / "checkpoints/best.ckpt"))
-    assert "bad.ckpt" in fails("test", "--ckpt_path", "bad.ckpt")
-
-
-class Harmful:
-    def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (Path("harm"),))
-
-
-def test_a_checkpoint_that_holds_code_is_refused_and_not_run(fails: Fails, tmp_path: Path) -> None:
-    torch.save({"state_dict": {}, "x": Harmful()}, "bad.ckpt")
-    assert "bad.ckpt is refused" in fails("test", "--ckpt_path", "bad.ckpt")
-    Path("pickled.ckpt").write_bytes(pickle.dumps(Harmful()))
-    assert "pickled.ckpt" in fails("fit", "--ckpt_path", "pickled.ckpt")
-    assert not Path("harm").exists()
-
-
-def test_a_checkpoint_of_another_program_is_refused(fails: Fails) -> None:
-    torch.save({"state_dict": {}}, "other.ckpt")
-    assert "not a checkpoint of this program" in fails("test", "--ckpt_path", "other.ckpt")
-    torch.save([1, 2], "other.ckpt")
-    assert "not a checkpoint of this program" in fails("test", "--ckpt_path", "other.ckpt")
-
-
-def test_a_checkpoint_of_another_size_is_explained(fails: Fails, trained: Trained) -> None:
-    ckpt = trained.run / "checkpoints/best.ckpt"
-    for flag in ("--model.hidden_dim", "--model.embedding_dim", "--data.vocab_size"):
-        for command in ("fit", "test"):
-            line = fails(
-                *(command, "--ckpt_path", ckpt, "--data.source", trained.corpus), flag, "5"
-            )
-            assert f"{flag} 5" in line
-            assert "best.ckpt" in line
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ class ImdbDataModule(LightningDataModule):
         return {"vocabulary": "\n".join(self.vocabulary or [])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.state_dict() != state_dict:
+        if self.vocabulary is None:
+            self.vocabulary = state_dict["vocabulary"].split("\n")
+        elif self.state_dict() != state_dict:
             raise UserError(
                 "the checkpoint has another vocabulary than these data: set "
                 "datamodule.vocabulary to the checkpoint's before setup (train.py does)"
