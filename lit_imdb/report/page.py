@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from string import Template
@@ -30,7 +31,8 @@ def _section(heading: str, drawn: Mapping[str, bytes | Table]) -> str:
     """The pictures of a section side by side, then its tables."""
     pictures, tables = [], []
     for panel in PANELS[heading]:
-        title, caption = html.escape(panel.title), html.escape(panel.caption)
+        title = html.escape(panel.title)
+        caption = re.sub(r"(--[\w.]+)", r"<code>\1</code>", html.escape(panel.caption))
         shown = drawn.get(panel.tag)
         if isinstance(shown, Table):
             tables.append(f'<h3>{title}</h3>\n<p class="soft">{caption}</p>\n{shown.html()}')

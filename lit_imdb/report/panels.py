@@ -28,7 +28,7 @@ class Panel(NamedTuple):
 PANELS: dict[str, list[Panel]] = {  # by section of the page
     "Training and validation": [
         Panel("curves/loss", "Loss", partial(plots.curves, name="loss"),
-              "Validation rises while training falls: training reviews are learned by heart."),
+              "If validation rises while training falls, training reviews are learned by heart."),
         Panel("curves/accuracy", "Accuracy", partial(plots.curves, name="acc"),
               "The epoch with the best validation accuracy is kept as best.ckpt."),
     ],
@@ -36,39 +36,39 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
         Panel("answers/roc", "ROC curve", plots.roc,
               "The area is the chance that a positive review gets the higher probability."),
         Panel("answers/reliability", "Reliability", plots.reliability,
-              "On the diagonal, probabilities hold. Flatter: the network is too sure."),
+              "The diagonal is ideal. A flatter curve means that the network is too sure."),
         Panel("answers/by_length", "Accuracy by length", plots.by_length,
               "If the longest reviews are worst, try a larger --data.max_length."),
         Panel("answers/by_unknown", "Accuracy by unknown words", plots.by_unknown,
-              "If it falls with words outside the vocabulary, raise --data.vocab_size."),
+              "If words outside the vocabulary cost much, raise --data.vocab_size."),
         *(panel for split in ("val", "test") for panel in (
             Panel(f"answers/confusion_{split}", f"Confusion matrix, {split}",
                   partial(plots.confusion, split=split),
                   "If one row is much worse, the network prefers one answer."),
             Panel(f"answers/probability_{split}", f"Probability by class, {split}",
                   partial(plots.probabilities, split=split),
-                  "A hump at the wrong end: sure mistakes."),
+                  "A hump at the wrong end means confident mistakes."),
         )),
     ],
     "Can it learn from the first words?": [
         Panel("trainability/gradients", "Gradient by token", plots.gradients,
-              "How much each hidden state matters. A fall to the left by many powers of ten: it "
-              "vanishes. A rise: it explodes."),
+              "How much each hidden state matters to the loss. If it falls to the left by many "
+              "powers of ten, it vanishes; if it rises, it explodes."),
         Panel("trainability/saturated", "Saturated units", plots.saturated,
-              "Hidden units whose tanh is flat. Near 1, no gradient passes."),
+              "Hidden units whose tanh is nearly flat. Near 1, no gradient passes."),
     ],
     "Words": [
         Panel("words/space", "Word space", plots.word_space,
-              "The most frequent words, by the labels of the training reviews that they are in."),
+              "Frequent words. The colour says in which training reviews they occur more often."),
         Panel("words/neighbours", "Nearest words", lambda run: run.word_space.neighbours(),
               "If they look random, the embedding has hardly moved."),
     ],
     "Reviews": [
         Panel("sentences/probability_of_positive", "Hand-written: probability of positive",
-              reviews.sentences, "After each validation. Does it see negation and irony?"),
+              reviews.sentences, "After each validation. Does it understand negation, or irony?"),
         *(Panel(f"{split}/{tag}", f"{title}, {split}",
                 partial(reviews.extremes, split=split, right=right),
-                "Which words decide, and is the label right?")
+                "Which words decide? Is the label right?")
           for split in ("test", "val")
           for tag, title, right in (("mistakes", "Most confident mistakes", False),
                                     ("confident", "Most confident right answers", True))),

@@ -31,7 +31,7 @@ CLASSES: dict[str, Style] = {
     "positive": {"color": "#0072B2", "linestyle": "-"},
 }
 _CELLS: list[Style] = [{"color": "#000000"}, {"color": "#888888", "linestyle": "--"}]
-_GUIDE: Style = {"color": "#999999", "linewidth": 1, "linestyle": ":"}
+_GUIDE: Style = {"color": "#777777", "linewidth": 1, "linestyle": ":"}
 
 
 def curves(run: Run, name: str) -> Figure:
@@ -111,23 +111,27 @@ def gradients(run: Run) -> Figure:
 
 
 def saturated(run: Run) -> Figure:
-    return _by_token(f"share with |h| > {SATURATED}", run.trainability.saturated)
+    return _by_token(f"share with |h| > {SATURATED}", run.trainability.saturated, ylim=(-0.02, 1))
 
 
 def word_space(run: Run) -> Figure:
     """The frequent words (W, 2), coloured by polarity; the probe words are written."""
-    figure, axes = _empty("first principal direction", "second principal direction")
-    axes.set(xticks=(), yticks=())  # distances count, not places
+    directions = "first principal direction", "second principal direction"
+    figure, axes = _empty(*directions, xticks=(), yticks=())  # distances count, not places
     space = run.word_space
     points, leaning = space.plane().numpy(), np.array(space.leaning)
     for name in ("neutral", *CLASSES):
         x, y = points[leaning == name].T
         colour = CLASSES.get(name, _GUIDE)["color"]
         axes.scatter(x, y, s=4, color=colour, label=name)
-    halo = [withStroke(linewidth=3, foreground="white")]
+    halo, size = [withStroke(linewidth=3, foreground="white")], np.ptp(points, axis=0)
+    written: list[Any] = []
     for probe in space.probes():
-        x, y = points[space.words.index(probe)]
-        axes.text(x, y, probe, ha="center", path_effects=halo)
+        place = points[space.words.index(probe)]
+        while any((abs(place - other) < size * (0.2, 0.06)).all() for other in written):
+            place = place + size * (0, 0.02)  # not on top of another word
+        written.append(place)
+        axes.text(place[0], place[1], probe, ha="center", path_effects=halo)
     axes.legend(markerscale=3, loc="lower left")
     return figure
 
@@ -144,13 +148,14 @@ def _groups(run: Run, x: str, by: Callable[[Evaluation], list[Group]]) -> Figure
         style = {**SPLITS[split], "linestyle": ""}
         axes.errorbar(places, accuracies, abs(ends - accuracies), label=split, **style)
     axes.set_xticks(np.arange(len(names)) + 0.1, list(names.values()))
-    axes.legend()
+    axes.margins(y=0.25)
+    axes.legend(loc="lower center", ncols=2)
     return figure
 
 
-def _by_token(y: str, rows: Tensor) -> Figure:
+def _by_token(y: str, rows: Tensor, **settings: Any) -> Figure:
     """One line per cell (L, T)."""
-    figure, axes = _empty("token, in reading order", y)
+    figure, axes = _empty("token, in reading order", y, **settings)
     for cell, row in enumerate(rows.numpy()):
         places = np.arange(1, len(row) + 1)
         axes.plot(places, row, label=f"cell{cell}", **_CELLS[cell % len(_CELLS)])
@@ -158,10 +163,10 @@ def _by_token(y: str, rows: Tensor) -> Figure:
     return figure
 
 
-def _empty(x: str, y: str) -> tuple[Figure, Axes]:
-    """A picture of 600 x 450 pixels, with letters of 10 pt."""
+def _empty(x: str, y: str, **settings: Any) -> tuple[Figure, Axes]:
+    """A picture of 600 x 450 pixels, with letters of 10 pt; `settings` are of `Axes.set`."""
     figure = Figure(figsize=(4, 3), dpi=150)
     # fixed margins: matplotlib's own layouts draw everything twice
-    axes = figure.add_axes((0.18, 0.17, 0.79, 0.73), xlabel=x, ylabel=y)
+    axes = figure.add_axes((0.18, 0.17, 0.79, 0.73), xlabel=x, ylabel=y, **settings)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
