@@ -14,7 +14,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import encoder_of
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.messages import keep_messages_short
-from lit_imdb.report.callback import Review
+from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
 from lit_imdb.training.checkpoint import run_of
@@ -64,8 +64,8 @@ class CLI(SettingsCLI):
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
             callbacks += [self.history, OptimizerCheck()]
-            if self.config.fit.review:
-                callbacks.append(Review(self.history))
+            if self.config.fit.report:
+                callbacks.append(Report(self.history))
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(

@@ -95,7 +95,7 @@ class SettingsCLI(LightningCLI):
                 help="Training steps between two writes of last.ckpt within an epoch.",
             )
             parser.add_argument(
-                "--review", type=bool, default=True, help="Log figures and tables to TensorBoard."
+                "--report", type=bool, default=True, help="Log plots and tables to TensorBoard."
             )
         return parser
 

@@ -1,7 +1,5 @@
 """A user's mistakes: one line that says what to do, exit status 2."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
