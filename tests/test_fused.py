@@ -23,7 +23,7 @@ from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for
+from lit_imdb.model.recurrence import engine_for, has_begun
 from lit_imdb.model.threads import own_threads
 
 Gradients = dict[str, Tensor]
@@ -67,6 +67,8 @@ def test_it_equals_the_plain_loop(
         nn.init.normal_(cell.bias_hh)
         nn.init.normal_(cell.bias_ih)
     ids = torch.randint(words, (reviews, tokens))
+    for number, review in enumerate(ids):
+        review[: number % (tokens + 1)] = 0  # padding: reviews of 0 to T words
     expected = gradients_of(net, "reference", ids, seed)
     found = gradients_of(net, "fused", ids, seed)
     assert found.keys() == expected.keys() == {"logits", *dict(net.named_parameters())}
@@ -96,7 +98,7 @@ def test_the_way_back_is_the_derivative() -> None:
     weights = [w for cell in cells for w in cell.parameters()]
 
     def last(*_: Tensor) -> Tensor:
-        return fused.last_state(cells, table, ids, masks)
+        return fused.last_state(cells, table, ids, masks, has_begun(ids))
 
     assert torch.autograd.gradcheck(last, (table, *weights))
 
@@ -149,8 +151,9 @@ def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int],
 def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:
     net, found = SentimentRNN(9, 6, 5), []
     embedded = torch.randn(4, 3, 6, requires_grad=True)
+    begun = has_begun(torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]))
     for net.engine in ("reference", "fused"):
-        found += torch.autograd.grad(net.logits_of(embedded).square().sum(), embedded)
+        found += torch.autograd.grad(net.logits_of(embedded, begun).square().sum(), embedded)
     torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
@@ -195,7 +198,8 @@ def test_tanh_is_within_some_last_digits() -> None:
     nn.init.ones_(cell.weight_ih)
     x = torch.cat([torch.linspace(-12, 12, 20_001), torch.logspace(-30, 0, 301)])
     with torch.no_grad():
-        h = fused.last_state([cell], x[:, None], torch.arange(len(x))[:, None], [None])[:, 0]
+        rows = torch.arange(len(x))[:, None]
+        h = fused.last_state([cell], x[:, None], rows, [None], torch.ones_like(rows) > 0)[:, 0]
     expected = torch.tanh(x.double())
     assert ((h - expected).abs() <= 5e-7 * expected.abs()).all()
 

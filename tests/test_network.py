@@ -17,7 +17,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import SentimentClassifier
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import ENGINES, hidden_states
+from lit_imdb.model.recurrence import ENGINES, has_begun, hidden_states
 from lit_imdb.report import trainability
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
@@ -105,9 +105,10 @@ def test_a_third_cell_counts_everywhere(dropout: float) -> None:
 def test_the_third_cell_counts_in_the_influence_of_words() -> None:
     net = ThreeCells(3, 6, 5)
     classifier = SentimentClassifier(net, TextEncoder(["<pad>", "<unk>", "film"], max_length=1))
-    embedded = net.embedding(torch.tensor([[2]])).detach().requires_grad_()
+    ids = torch.tensor([[2]])
+    embedded = net.embedding(ids).detach().requires_grad_()
     net.engine = "reference"
-    (slope,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
+    (slope,) = torch.autograd.grad(net.logits_of(embedded, has_begun(ids)).sum(), embedded)
     ((_, influence),) = classifier.explain("film")
     assert influence == pytest.approx((slope * embedded).sum().item(), rel=1e-5)
 
@@ -118,7 +119,8 @@ def test_other_cells_go_through_the_plain_loop(cell: nn.Module) -> None:
     net.add_module("cell1", cell)
     ids = torch.tensor([[1, 2], [2, 2]])
     embedded = net.embedding(ids[1:]).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(net.logits_of(embedded).sum(), embedded)
+    logits = net.logits_of(embedded, has_begun(ids[1:]))
+    (slope,) = torch.autograd.grad(logits.sum(), embedded)
     expected = net(ids)
     net.engine = "auto"
     torch.testing.assert_close(net(ids), expected)
@@ -165,10 +167,40 @@ def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
 
 def test_hidden_states_start_from_zero_for_any_number_of_reviews() -> None:
     net = SentimentRNN(20, 4, 3)
-    states = hidden_states(net.cells, net.embedding(torch.ones(5, 2).long()), [None] * 2)
+    ids = torch.ones(5, 2).long()
+    states = hidden_states(net.cells, net.embedding(ids), [None] * 2, has_begun(ids))
     first = torch.tanh(net.embedding.weight[1] @ net.cell0.weight_ih.t())
     torch.testing.assert_close(states[0][0], first.expand(5, 3))
     assert [len(layer) for layer in states] == [2, 2]
+
+
+def test_hidden_states_stay_zero_until_the_first_word() -> None:
+    net = SentimentRNN(20, 4, 3)
+    for cell in net.cells:
+        nn.init.ones_(cell.bias_ih)
+    ids = torch.tensor([[0, 0, 5, 0, 6], [7, 8, 9, 1, 2], [0, 0, 0, 0, 0]])
+    states = hidden_states(net.cells, net.embedding(ids), [None] * 2, has_begun(ids))
+    for layer in states:
+        moved = [[bool(h.any()) for h in state] for state in layer]
+        assert moved == [[False, True, False]] * 2 + [[True, True, False]] * 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_short_review_has_the_logit_that_it_has_without_padding(engine: str) -> None:
+    torch.manual_seed(0)
+    net = SentimentRNN(20, 6, 5, engine=engine).eval()
+    nn.init.normal_(net.embedding.weight)
+    nn.init.normal_(net.cell0.bias_ih)
+    nn.init.constant_(net.head.bias, 0.7)
+    words = torch.randint(1, 20, (40, 9))
+    for count in range(1, 10):
+        padded = words.clone()
+        padded[:, : 9 - count] = 0
+        alone = net(words[:, 9 - count :])
+        torch.testing.assert_close(net(padded), alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(fold(net)(padded), alone, atol=1e-6, rtol=0)
+    empty = torch.zeros(2, 9).long()
+    assert net(empty).tolist() == fold(net)(empty).tolist() == [pytest.approx(0.7)] * 2
 
 
 def test_dropout_draws_one_mask_for_all_words_of_a_review() -> None:

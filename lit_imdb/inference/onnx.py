@@ -1,11 +1,14 @@
 """The network as an ONNX graph, written operator by operator.
 
 `torch.onnx.export` would unroll the loop over the tokens and so fix their number. ONNX has the
-recurrence as an operator of its own, RNN with tanh, and five more kinds of nodes say the rest.
+recurrence as an operator of its own, RNN with tanh. It reads as many words as a review has from the
+first place on, but ours stand at the end: so the tokens are turned round and RNN reads backwards.
 
 Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
 
-    ids (B, T) -> (T, B) -> words (T, B, E) -> RNN (T, B, H) -> RNN (B, H) -> logits (B,)
+    ids (B, T) -> has_begun (B, T) -> lengths (B,)
+    ids (B, T) -> last token first (T, B) -> words (T, B, E) -> RNN (T, B, H) -> RNN (B, H)
+    -> logits (B,)
 """
 
 from pathlib import Path
@@ -34,18 +37,27 @@ def write_onnx(net: SentimentRNN, path: Path) -> None:
             'the package onnx is missing: pip install -c constraints.txt -e ".[onnx]"'
         ) from error
     nodes = [
+        make_node("Cast", ["ids"], ["is_word"], to=onnx.TensorProto.BOOL),  # (B, T), 0 is padding
+        make_node("Cast", ["is_word"], ["words"], to=onnx.TensorProto.INT32),
+        make_node("CumSum", ["words", "axis"], ["words_so_far"]),
+        make_node("Cast", ["words_so_far"], ["has_begun"], to=onnx.TensorProto.BOOL),
+        make_node("Cast", ["has_begun"], ["places"], to=onnx.TensorProto.INT32),
+        make_node("ReduceSum", ["places", "axis_1"], ["lengths"], keepdims=0),  # (B,)
         make_node("Transpose", ["ids"], ["ids_by_token"], perm=[1, 0]),  # (T, B)
-        make_node("Gather", ["embedding", "ids_by_token"], ["words"]),  # (T, B, E)
+        make_node("Slice", ["ids_by_token", "end", "start", "axis_0", "step"], ["ids_reversed"]),
+        make_node("Gather", ["embedding", "ids_reversed"], ["vectors"]),  # (T, B, E)
     ]
     # An RNN's states have an axis for its directions, (T, 1, B, H), and so has its last one.
-    below = "words"
+    below = "vectors"
     for layer, cell in enumerate(net.cells):
         if layer > 0:
             below = f"below{layer}"
             nodes.append(make_node("Squeeze", [f"states{layer - 1}", "axis_1"], [below]))
         weights = [f"{name}{layer}" for name in "WRB"]
         states = [f"states{layer}", f"last{layer}"]  # (T, 1, B, H), (1, B, H)
-        nodes.append(make_node("RNN", [below, *weights], states, hidden_size=cell.hidden_size))
+        inputs = [below, *weights, "lengths"]
+        size = cell.hidden_size
+        nodes.append(make_node("RNN", inputs, states, hidden_size=size, direction="reverse"))
     nodes += [
         make_node("Squeeze", [states[1], "axis_0"], ["hidden"]),  # (B, H)
         make_node("Gemm", ["hidden", "head_weight", "head_bias"], ["column"], transB=1),  # (B, 1)
@@ -77,6 +89,10 @@ def _weights(net: SentimentRNN) -> dict[str, np.ndarray]:
         "head_bias": net.head.bias.detach().numpy(),  # (1,)
         "axis_0": np.array([0]),
         "axis_1": np.array([1]),
+        "axis": np.array(1),
+        "end": np.array([-1]),
+        "start": np.array([np.iinfo(np.int64).min]),
+        "step": np.array([-1]),
     }
     for layer, cell in enumerate(net.cells):
         w_ih, w_hh, b_ih, b_hh = (

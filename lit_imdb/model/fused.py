@@ -26,7 +26,11 @@ Array = np.ndarray[Any, Any]
 
 
 def last_state(
-    cells: Sequence[nn.RNNCell], table: Tensor, ids: Tensor, masks: Sequence[Tensor | None]
+    cells: Sequence[nn.RNNCell],
+    table: Tensor,
+    ids: Tensor,
+    masks: Sequence[Tensor | None],
+    begun: Tensor,
 ) -> Tensor:
     """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
 
@@ -35,6 +39,7 @@ def last_state(
         table: (V, E).
         ids: Row numbers (B, T).
         masks: See `recurrence.hidden_states`.
+        begun: See there; once a review has begun, all its tokens count.
 
     Raises:
         IndexError: The table has no such row.
@@ -43,7 +48,7 @@ def last_state(
     """
     weights = _weights(cells)
     _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
-    last: Tensor = _Unrolled.apply(table, ids, tuple(masks), *weights)  # type: ignore[no-untyped-call]
+    last: Tensor = _Unrolled.apply(table, ids, _padding(begun), tuple(masks), *weights)  # type: ignore[no-untyped-call]
     return last
 
 
@@ -71,9 +76,9 @@ class Evaluation:
         unused, *others = self._stack[0]
         self._stack[0] = unused[:0], *others  # the table has it
 
-    def last_state(self, ids: Tensor) -> Tensor:
-        """(B, H) of ids (B, T); raises IndexError as above."""
-        words = _checked(ids, self._words).numpy()
+    def last_state(self, ids: Tensor, begun: Tensor) -> Tensor:
+        """(B, H) of ids and begun (B, T); raises IndexError as above."""
+        words, padding = _checked(ids, self._words).numpy(), _padding(begun).numpy()
         reviews, steps = words.shape
         pieces, dtype = _pieces(reviews), self._table.dtype
         last = np.empty((reviews, self._hidden), dtype)
@@ -83,7 +88,7 @@ class Evaluation:
             for features, (w_ih, bias, w_hh) in zip(self._features, self._stack, strict=True):
                 mask = np.ones((len(read), features), dtype)
                 h = np.empty((steps, _rows(len(read)), len(w_hh)), dtype)
-                kernels.forward(below, read, mask, w_ih, bias, w_hh, h)
+                kernels.forward(below, read, padding[pieces[piece]], mask, w_ih, bias, w_hh, h)
                 below, read = _as_table(h, len(read))
             last[pieces[piece]] = h[-1, : len(read), : self._hidden]
 
@@ -94,7 +99,12 @@ class Evaluation:
 class _Unrolled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, ids: Tensor, masks: Sequence[Tensor | None], *weights: Tensor
+        ctx: Any,
+        table: Tensor,
+        ids: Tensor,
+        padding: Tensor,
+        masks: Sequence[Tensor | None],
+        *weights: Tensor,
     ) -> Tensor:
         table, ids = table.contiguous(), _checked(ids, len(table))
         reviews, steps = ids.shape
@@ -106,23 +116,24 @@ class _Unrolled(torch.autograd.Function):
             factors.append(factor.to(table.dtype).contiguous())
             states.append(table.new_empty(len(pieces), steps, _rows(reviews), len(w_hh)))
             layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
-        rows, words = table.numpy(), ids.numpy()
+        rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
         def run(piece: int) -> None:
-            below, read = rows, words[pieces[piece]]
+            part = pieces[piece]
+            below, read = rows, words[part]
             for mask, w_ih, bias, w_hh, h in layers:
-                kernels.forward(below, read, mask[pieces[piece]], w_ih, bias, w_hh, h[piece])
+                kernels.forward(below, read, places[part], mask[part], w_ih, bias, w_hh, h[piece])
                 below, read = _as_table(h[piece], len(read))
 
         threads.share(run, len(pieces))
-        ctx.save_for_backward(table, ids, *factors, *states, *weights)
+        ctx.save_for_backward(table, ids, padding, *factors, *states, *weights)
         last = states[-1][:, -1].flatten(0, 1)  # (C N, H*)
         return last[:reviews, : len(weights[-1])].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
-        table, ids, *kept = ctx.saved_tensors
+        table, ids, padding, *kept = ctx.saved_tensors
         count = len(kept) // 6  # a mask, the states and four weights of each cell
         factors, states = kept[:count], [h.numpy() for h in kept[count : 2 * count]]
         cells = _by_cell(kept[2 * count :])
@@ -143,7 +154,7 @@ class _Unrolled(torch.autograd.Function):
             layers.append((layer, w_ih, w_hh, *arrays))
             sums.append(grads)
             coming = x_grad
-        rows, words = table.numpy(), ids.numpy()
+        rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
         def run(piece: int) -> None:
             part = pieces[piece]
@@ -152,7 +163,8 @@ class _Unrolled(torch.autograd.Function):
                 if layer:
                     below, read = _as_table(states[layer - 1][piece], len(read))
                 h, each = states[layer][piece], [grad[piece] for grad in grads]
-                kernels.backward(above[piece], h, below, read, mask[part], w_ih, w_hh, *each)
+                read_from = below, read, places[part], mask[part]
+                kernels.backward(above[piece], h, *read_from, w_ih, w_hh, *each)
 
         threads.share(run, len(pieces))
         gradients: list[Tensor] = []
@@ -162,12 +174,12 @@ class _Unrolled(torch.autograd.Function):
             of_ih, of_hh = ih.sum(0)[:units, :features], hh.sum(0)[:units, :units]
             gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
         if not ctx.needs_input_grad[0]:
-            return None, None, None, *gradients
+            return None, None, None, None, *gradients
         table_grad = torch.empty_like(table)
         given, result, parts = coming.numpy(), table_grad.numpy(), threads.number()
         add = kernels.sum_by_word
         threads.share(lambda part: add(given, words, part, parts, result), parts)
-        return table_grad, None, None, *gradients
+        return table_grad, None, None, None, *gradients
 
 
 def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
@@ -209,6 +221,11 @@ def _padded(values: Tensor) -> Array:
     padded[tuple(slice(size) for size in values.shape)] = values.detach()
     array: Array = padded.numpy()
     return array
+
+
+def _padding(begun: Tensor) -> Tensor:
+    """Places in front of each review's first word (B,)."""
+    return (~begun).sum(1)
 
 
 def _checked(ids: Tensor, rows: int) -> Tensor:

@@ -190,17 +190,22 @@ def _gather(table, ids, t, mask, inputs):
 
 
 @_Compiled
-def forward(table, ids, mask, w_ih, bias, w_hh, h):
+def forward(table, ids, padding, mask, w_ih, bias, w_hh, h):
     """h_t = tanh(W_ih (m x_t) + b + W_hh h_(t-1)), h_0 = 0, where x_t are rows of a table.
 
-    Args: table (V, E), at least as wide as the mask; ids (N, T) of its rows; mask m (N, E);
+    A review's h stays 0 in front of its first word.
+
+    Args: table (V, E), at least as wide as the mask; ids (N, T) of its rows; padding (N,): the
+        number of tokens in front of a review's first word; mask m (N, E);
         w_ih (E, H*); bias* (H,); w_hh* (H, H); h* (T, N, H), overwritten, its padding with
         anything. Where w_ih has no rows, W_ih x + b is in the table* (V, H) already, for each word.
     """
     reviews, steps = ids.shape
     end = -(-reviews // ROWS) * ROWS
     inputs = np.zeros((end, len(w_ih)), h.dtype)
-    for t in range(steps):
+    first = padding.min()
+    h[:first] = 0
+    for t in range(first, steps):
         now = h[t, :end]
         if len(w_ih):
             _gather(table, ids, t, mask, inputs)
@@ -220,16 +225,21 @@ def forward(table, ids, mask, w_ih, bias, w_hh, h):
             row = now[n]
             for j in range(len(row)):
                 row[j] = _tanh(row[j])
+        for n in range(reviews):
+            if t < padding[n]:
+                now[n, :] = 0
 
 
 @_Compiled
-def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_grad, x_grad):
+def backward(
+    above, h, table, ids, padding, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_grad, x_grad
+):
     """Backpropagation through time, with g_t the gradient of h_t and d_t that of what tanh is of.
 
         d_t = g_t (1 - h_t^2),  g_(t-1) = what comes from the layer above + d_t W_hh
 
     Args: above: what comes from the layer above (T, N, H), or (1, N, H) to the last state alone;
-        h, table, ids, mask as in `forward`; w_ih* (H, E); w_hh* (H, H); w_ih_grad* (H, E),
+        h, table, ids, padding, mask as in `forward`; w_ih* (H, E); w_hh* (H, H); w_ih_grad* (H, E),
         w_hh_grad* (H, H), bias_grad* (H,): added to; x_grad (T, N, E): overwritten, or (0, N, E)
         where nobody asks for it.
     """
@@ -237,7 +247,9 @@ def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_
     end = -(-reviews // ROWS) * ROWS
     g, d = np.zeros((end, h.shape[2]), h.dtype), np.zeros((end, h.shape[2]), h.dtype)
     inputs, into = np.zeros((end, w_ih.shape[1]), h.dtype), np.zeros((end, w_ih.shape[1]), h.dtype)
-    for t in range(steps - 1, -1, -1):
+    first = padding.min()
+    x_grad[:first] = 0
+    for t in range(steps - 1, first - 1, -1):
         token = t - (steps - len(above))
         for n in range(reviews):
             row = g[n]
@@ -251,6 +263,9 @@ def backward(above, h, table, ids, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_
             _add_product(g, d, w_hh)
         for n in range(reviews):  # d of the padding stays 0
             slope, row, state = g[n], d[n], h[t, n]
+            if t < padding[n]:
+                row[:] = 0
+                continue
             for j in range(len(row)):
                 row[j] = slope[j] * (1 - state[j] * state[j])
                 bias_grad[j] += row[j]

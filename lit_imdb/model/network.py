@@ -22,7 +22,7 @@ class SentimentRNN(nn.Module):
     """The tutorial's network: from token ids to the logit of a positive review.
 
     Args:
-        vocab_size: V, rows of the embedding. Row 0, padding, is trained like any other.
+        vocab_size: V, rows of the embedding. Row 0, padding, is never read.
         embedding_dim: E.
         hidden_dim: H, units of both cells.
         dropout: Share of each cell's input that is zeroed in training.
@@ -100,18 +100,22 @@ class SentimentRNN(nn.Module):
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
         engine = recurrence.engine_for(self.engine, ids.device, self.cells)
+        begun = recurrence.has_begun(ids)  # (B, T)
         if engine is recurrence.fused and self.looks_up_plainly:
             masks = masks or [None] * len(self.cells)
-            hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks)
+            hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks, begun)
             return self._logit(hidden)
         # token by token, (T, B, E) in memory: the order in which the cells read
-        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), masks)
+        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), begun, masks)
 
-    def logits_of(self, embedded: Tensor, masks: Masks | None = None) -> Tensor:
-        """Logits (B,) of embedded tokens (B, T, E); None leaves every cell's input alone."""
+    def logits_of(self, embedded: Tensor, begun: Tensor, masks: Masks | None = None) -> Tensor:
+        """Logits (B,) of embedded tokens (B, T, E) and of where reviews have begun, bool (B, T).
+
+        Masks of None leave every cell's input alone.
+        """
         cells = self.cells
         engine = recurrence.engine_for(self.engine, embedded.device, cells)
-        return self._logit(engine(cells, embedded, masks or [None] * len(cells)))
+        return self._logit(engine(cells, embedded, masks or [None] * len(cells), begun))
 
     def _logit(self, hidden: Tensor) -> Tensor:
         logit: Tensor = self.head(hidden).squeeze(1)  # (B,) of (B, H)

@@ -2,6 +2,9 @@
 
     h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh),  h_0 = 0
 
+Short reviews have padding in front. It is never read: the states stay 0 until a review's first
+word (Keras's `mask_zero=True`).
+
 Every engine computes the same from the same `nn.RNNCell` parameters. `reference` is the one to read
 first, and the one that unrolls other cells too; `fused` compiles the loop for the machine's CPU;
 `cudnn` leaves it to NVIDIA.
@@ -15,15 +18,21 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from lit_imdb.data.text import PAD_ID
 from lit_imdb.errors import UserError
 from lit_imdb.model.threads import own_threads
 
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
-Engine = Callable[[Cells, Tensor, Masks], Tensor]
+Engine = Callable[[Cells, Tensor, Masks, Tensor], Tensor]
 
 
-def hidden_states(cells: Cells, inputs: Tensor, masks: Masks) -> list[list[Tensor]]:
+def has_begun(ids: Tensor) -> Tensor:
+    """Whether a review's first word has been reached, bool (B, T) of ids (B, T)."""
+    return (ids != PAD_ID).cumsum(1) > 0
+
+
+def hidden_states(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> list[list[Tensor]]:
     """Every hidden state (B, H) of every cell: `states[cell][t]`.
 
     Args:
@@ -31,44 +40,55 @@ def hidden_states(cells: Cells, inputs: Tensor, masks: Masks) -> list[list[Tenso
         inputs: (B, T, E).
         masks: For each cell what its input is multiplied with at every token, (B, E) or (B, H), or
             None. Dropout: Keras's SimpleRNNCell draws one mask per review, not per token.
+        begun: Whether a review's first word has been reached, bool (B, T).
     """
     states: list[list[Tensor]] = [[] for _ in cells]
     hidden = [inputs.new_zeros(len(inputs), cell.hidden_size) for cell in cells]  # (B, H) each
-    for word in inputs.unbind(dim=1):  # (B, E), one token of every review
+    for word, reads in zip(inputs.unbind(1), begun.unbind(1), strict=True):  # (B, E), (B,)
         below = word
         for layer, (cell, mask) in enumerate(zip(cells, masks, strict=True)):
-            hidden[layer] = cell(below if mask is None else below * mask, hidden[layer])
+            state = cell(below if mask is None else below * mask, hidden[layer])
+            hidden[layer] = state * reads.unsqueeze(1)  # in front of the first word it stays 0
             below = hidden[layer]
             states[layer].append(below)
     return states
 
 
-def reference(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
+def reference(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
     """The last hidden state (B, H) of the last cell, by the plain loop."""
-    return hidden_states(cells, inputs, masks)[-1][-1]
+    return hidden_states(cells, inputs, masks, begun)[-1][-1]
 
 
-def fused(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
+def fused(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
     """The same as compiled loops, with the way back by hand: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
-    return fused_words(cells, inputs.reshape(-1, features), order, masks)
+    return fused_words(cells, inputs.reshape(-1, features), order, masks, begun)
 
 
-def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks) -> Tensor:
+def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks, begun: Tensor) -> Tensor:
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import last_state  # imports numba: 0.15 s
 
     table = table.to(cells[0].weight_ih.dtype)
     if torch.compiler.is_compiling():  # it cannot look into other compiled code
-        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks)  # type: ignore[no-untyped-call]
+        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks, begun)  # type: ignore[no-untyped-call]
         return last
-    return last_state(cells, table, ids, masks)
+    return last_state(cells, table, ids, masks, begun)
 
 
-def cudnn(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
-    """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token."""
+def cudnn(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
+    """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token.
+
+    It reads every token, so reviews are shifted to begin at the first place, and the state that
+    counts is the one at their last word.
+    """
+    reviews, steps, features = inputs.shape
+    padding = (~begun).sum(1)  # (B,), places in front of the first word
+    place = torch.arange(steps, device=inputs.device)  # (T,)
+    place = (place.unsqueeze(1) + padding) % steps  # (T, B), where the word at each place stands
     states = inputs.transpose(0, 1)  # (T, B, E)
+    states = states.gather(0, place.unsqueeze(2).expand(steps, reviews, features))
     for cell, mask in zip(cells, masks, strict=True):
         if mask is not None:
             states = states * mask
@@ -78,7 +98,8 @@ def cudnn(cells: Cells, inputs: Tensor, masks: Masks) -> Tensor:
         states, _ = torch.rnn_tanh(  # (T, B, H)
             states, first, weights, True, 1, 0.0, train, False, False
         )
-    return states[-1]
+    last = (steps - 1 - padding).clamp(min=0).view(1, -1, 1)  # (1, B, 1)
+    return states.gather(0, last.expand(1, *states.shape[1:]))[0] * begun[:, -1:]  # (B, H)
 
 
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}

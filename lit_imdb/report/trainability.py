@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lit_imdb.data.encoded import Part
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import hidden_states
+from lit_imdb.model.recurrence import has_begun, hidden_states
 
 REVIEWS = 32  # of the batch that is looked at
 SATURATED = 0.95  # |h| above it: the slope of tanh, 1 - h^2, is below 0.1
@@ -53,7 +53,7 @@ def look(net: SentimentRNN, ids: Tensor, labels: Tensor) -> Trainability:
     """Sends a batch through the plain loop, without dropout, and the error back."""
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone())  # (B, T, E)
-        states = hidden_states(net.cells, embedded, [None] * len(net.cells))
+        states = hidden_states(net.cells, embedded, [None] * len(net.cells), has_begun(ids))
         logits = net.head(states[-1][-1]).squeeze(1)  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels.clone(), reduction="sum")
         every = [state for cell in states for state in cell]
