@@ -7,11 +7,13 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
 from statistics import median
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks import commands, steps
+from benchmarks.turns import ROOT
 from lit_imdb import ImdbDataModule
 
 SECTIONS = ("steps", "training", "preparation", "prediction")
@@ -42,6 +45,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "pytorch-lightning", "numpy")},
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "commit": subprocess.getoutput(f"git -C {ROOT} rev-parse --short HEAD"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
@@ -122,6 +126,8 @@ def main() -> None:
     peers = dict(peer.partition("=")[::2] for peer in options.peer)
     if set(peers) - {"keras", "jax"} or not all(peers.values()):
         parser.error("--peer: expected keras=PYTHON or jax=PYTHON")
+    # absolute, since workers run in another folder
+    peers = {name: os.path.abspath(which(python) or python) for name, python in peers.items()}
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), options.sections, peers, options.quick)
     if options.json:

@@ -16,20 +16,10 @@ from benchmarks.turns import serve
 
 BATCH, WORDS, E, H = 128, 10_000, 100, 64
 KEEP, LR, EPS = 0.8, 1e-3, 1e-7
-
-
-def first_weights() -> dict[str, Any]:
-    keys = iter(jax.random.split(jax.random.key(1), 6))
-    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
-    return {
-        "embedding": jax.random.uniform(next(keys), (WORDS, E), minval=-0.05, maxval=0.05),
-        "in0": glorot(next(keys), (E, H)),
-        "in1": glorot(next(keys), (H, H)),
-        "hidden0": orthogonal(next(keys), (H, H)),
-        "hidden1": orthogonal(next(keys), (H, H)),
-        "out": glorot(next(keys), (H, 1)),
-        **{"bias0": jnp.zeros(H), "bias1": jnp.zeros(H), "out_bias": jnp.zeros(1)},
-    }
+SHAPES = {
+    **{"embedding": (WORDS, E), "in0": (E, H), "in1": (H, H), "hidden0": (H, H)},
+    **{"hidden1": (H, H), "bias0": (H,), "bias1": (H,), "out": (H, 1), "out_bias": (1,)},
+}
 
 
 def loss_of(w: dict[str, Any], ids: Any, labels: Any, key: Any) -> Any:
@@ -68,10 +58,14 @@ def main(path: str) -> None:
     reviews = np.load(path)
     ids, labels = reviews["train_ids"], reviews["train_labels"]  # (N, T), (N,)
     rng = np.random.default_rng(1)
-    step = jax.jit(train_step, donate_argnums=0)
-    weights = first_weights()
+    keys = jax.random.split(jax.random.key(1), len(SHAPES))
+    weights = {
+        name: jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
+        for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)
+    }
     zeros = [jax.tree.map(jnp.zeros_like, weights) for _ in range(2)]
     state = (weights, *zeros, jnp.zeros(()), jax.random.key(2))
+    step = jax.jit(train_step, donate_argnums=0)
 
     def run(steps: int) -> None:
         nonlocal state

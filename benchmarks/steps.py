@@ -96,7 +96,6 @@ def measure(folder: Path, peers: dict[str, list[str]], quick: bool) -> dict[str,
         for name, command in commands.items():
             workers[name] = Worker(command, folder, folder / f"{name}.log")
             stack.callback(workers[name].end)
-            workers[name].answer()  # ready
         answers: dict[str, Any] = {name: [] for name in workers}
         for _ in range(1 if quick else 15):
             for name, worker in workers.items():

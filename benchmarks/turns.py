@@ -20,17 +20,11 @@ _PIPE = "LIT_IMDB_BENCHMARK_PIPE"
 
 
 class Worker:
-    """One process that does its turn for each line on its standard input.
-
-    Args:
-        command: The interpreter and its arguments.
-        folder: Where it runs.
-        log: Takes what it prints.
-    """
+    """A process that takes a turn for each line on its standard input."""
 
     def __init__(self, command: list[str], folder: Path, log: Path) -> None:
         self._log = log
-        reading, writing = os.pipe()
+        reading, writing = os.pipe()  # for answers: standard output has the progress bar
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -40,25 +34,24 @@ class Worker:
                 stdout=output,
                 stderr=output,
                 pass_fds=[writing],
+                text=True,
             )
         os.close(writing)
         self._answers = os.fdopen(reading)
-
-    def answer(self) -> Any:
-        """Wait for the next answer; the first one says that the worker is ready."""
-        line = self._answers.readline()
-        if not line:
-            raise RuntimeError(f"a worker ended, see {self._log}: {last_line(self._log)}")
-        return json.loads(line)
+        self._answer()  # it is ready
 
     def turn(self) -> dict[str, float]:
         """Seconds per step, by kind of step."""
         time.sleep(_PAUSE)
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
-        seconds: dict[str, float] = self.answer()
+        print(file=self._process.stdin, flush=True)
+        seconds: dict[str, float] = self._answer()
         return seconds
+
+    def _answer(self) -> Any:
+        line = self._answers.readline()
+        if not line:
+            raise RuntimeError(f"a worker ended: {last_line(self._log)} ({self._log.name})")
+        return json.loads(line)
 
     def end(self) -> None:
         self._process.kill()
@@ -103,5 +96,4 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no output"
+    return (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
