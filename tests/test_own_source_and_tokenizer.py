@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Output, make_reviews, results_of
+from prepared import data_of
 
 import lit_imdb
 from lit_imdb.data.source import SOURCES, note_of
@@ -53,16 +54,16 @@ def test_an_added_source_and_tokenizer_train_and_test(run: Callable[..., Output]
 
 
 def test_another_version_of_a_tokenizer_has_another_cache(
-    run: Callable[..., Output], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def folders_after_a_run() -> set[Path]:
-        assert run(*OWN, "--max_epochs", "1", "--data.cache_dir", "own").status == 0
+    def folders_after_a_preparation() -> set[Path]:
+        data_of(Path("novels"), tokenizer="vowels", cache_dir=tmp_path / "own")
         return {path for path in (tmp_path / "own").iterdir() if path.is_dir()}
 
-    first = folders_after_a_run()
-    assert folders_after_a_run() == first
+    first = folders_after_a_preparation()
+    assert folders_after_a_preparation() == first
     monkeypatch.setitem(TOKENIZERS, "vowels", dataclasses.replace(VOWELS, version=2))
-    assert folders_after_a_run() > first
+    assert folders_after_a_preparation() > first
 
 
 def test_an_unknown_tokenizer_is_one_line_that_lists_the_known(fails: Callable[..., str]) -> None:
