@@ -17,14 +17,12 @@ from lit_imdb.inference.inputs import check_one_process
 from lit_imdb.inference.outputs import Output
 from lit_imdb.inference.prediction_writer import PredictionWriter
 from lit_imdb.inference.quick import show
-from lit_imdb.memory import keep_freed_memory
 from lit_imdb.messages import keep_messages_short
 from lit_imdb.report.callback import Review
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
 from lit_imdb.training.checkpoint import run_of
 from lit_imdb.training.history import History
-from lit_imdb.training.loop import use_plain_loop
 from lit_imdb.training.progress import ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint
 
@@ -108,7 +106,6 @@ class CLI(SettingsCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Fits, tests the best checkpoint, and reports."""
-        use_plain_loop(self.trainer)
         self.trainer.fit(weights_only=True, **kwargs)
         if self._get(self.config, "trainer").fast_dev_run:
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
@@ -183,7 +180,6 @@ def run(args: list[str]) -> None:
         UserError: What the user can mend, Lightning's own complaints about settings among them.
     """
     keep_messages_short()
-    keep_freed_memory()
     try:
         CLI(args)
     except MisconfigurationException as error:

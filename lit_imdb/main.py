@@ -9,7 +9,6 @@ from importlib import import_module
 from lit_imdb.arguments import ALONE, full_arguments
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
-from lit_imdb.memory import without_collection
 
 
 def main(args: list[str] | None = None) -> None:
@@ -21,11 +20,12 @@ def main(args: list[str] | None = None) -> None:
         if alone:
             _run_alone(args[0], args[1:])
         else:
-            with without_collection():
-                from lit_imdb.cli import run  # two seconds, which the others do not need
+            gc.disable()  # importing torch and Lightning makes a million objects that stay
+            from lit_imdb.cli import run
 
+            gc.freeze()
+            gc.enable()
             run(args)
-            gc.freeze()  # the system takes it all back; to look for cycles first takes 0.1 s
     except Interrupted as interrupted:
         again = f"; `{_again(args, interrupted.checkpoint)}` goes on with training that had begun"
         hint = again if not alone and full_arguments(args)[0] == "fit" else ""

@@ -29,7 +29,6 @@ _GROUPS = (
     *("training", "loops"),
 )
 _SIZES = ("vocab_size", "embedding_dim", "hidden_dim")
-_LINE = {"epoch", "loss", "acc"}
 _ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
 _SCALARS = {"step", "mu_product", "eta", "mu"}  # all else of torch's optimizers is as its weight
 
@@ -128,7 +127,8 @@ def _check_network(settings: dict[str, Any], weights: dict[str, Any]) -> list[to
     with torch.device("meta"):  # shapes without memory
         net = SentimentRNN(*(settings[name] for name in _SIZES))
     wanted = {f"net.{name}": value.shape for name, value in net.state_dict().items()}
-    _expect(weights.keys() == wanted.keys(), "its weights are those of another network")
+    network = {name for name in weights if not name.startswith("train_metrics.")}
+    _expect(network == wanted.keys(), "its weights are those of another network")
     for name, shape in wanted.items():
         value = weights[name]
         _expect(
@@ -151,12 +151,8 @@ def _check_vocabulary(vocabulary: Any, size: int) -> None:
 
 
 def _check_training(training: dict[str, Any]) -> None:
-    seed, window, line = (training.get(name) for name in ("seed", "window", "line"))
+    seed = training.get("seed")
     _expect(type(seed) is int and 0 <= seed < 2**32, f"the seed {seed!r}")
-    numbers = isinstance(window, list) and all(isinstance(number, float) for number in window)
-    _expect(numbers and len(window or ()) == 3, "the sums of the training curve")
-    plain = isinstance(line, dict) and all(isinstance(n, int | float) for n in line.values())
-    _expect(plain and set(line or _LINE) == _LINE, "the last line of the training curve")
 
 
 def _check_optimizer(optimizer: Any, parameters: list[torch.Size]) -> None:
