@@ -1,18 +1,17 @@
-"""What people may leave out or shorten on the command line."""
+"""The default command and the short flags."""
 
 SHORT_FLAGS = ("accelerator", "devices", "strategy", "precision", "max_epochs", "fast_dev_run")
 COMMANDS = {
-    "fit": "Train, test the best checkpoint, print a table; what no command means.",
-    "validate": "Evaluate a checkpoint, the newest best one by default, on the validation part.",
-    "test": "Evaluate a checkpoint, the newest best one by default, on the test part.",
-    "predict": "Label reviews with a checkpoint, the newest best one by default.",
+    "fit": "Train, test the best checkpoint and print a table. The default command.",
+    "validate": "Evaluate a checkpoint, by default the newest best one, on the validation split.",
+    "test": "Evaluate a checkpoint, by default the newest best one, on the test split.",
 }
-ALONE = ("export", "serve")  # these need no Trainer: main() runs them without Lightning
+ALONE = ("predict", "export", "serve")  # these need no Trainer: main() runs them without Lightning
 _HELP = ("-h", "--help")
 
 
 def full_arguments(args: list[str]) -> list[str]:
-    """`args` with the sub-command named and short flags spelled out; applying it twice is the same.
+    """Return `args` with the command named and short flags spelled out; idempotent.
 
     >>> full_arguments(["--accelerator", "cpu", "--max_epochs=2"])
     ['fit', '--trainer.accelerator', 'cpu', '--trainer.max_epochs=2']

@@ -1,4 +1,4 @@
-"""The entry: finds the command that is asked for, and makes a mistake one line."""
+"""The entry: runs one command; errors are one line."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from lit_imdb.interrupts import Interrupted, stop_at_once
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs one command; a user's mistake is one line on standard error and exit status 2."""
+    """Run one command; a user's error is one line on standard error, with exit status 2."""
     args = sys.argv[1:] if args is None else args
     alone = args[:1] and args[0] in ALONE
     stop_at_once()
@@ -27,8 +27,8 @@ def main(args: list[str] | None = None) -> None:
             gc.enable()
             run(args)
     except Interrupted as interrupted:
-        again = f"; `{_again(args, interrupted.checkpoint)}` goes on with training that had begun"
-        hint = again if not alone and full_arguments(args)[0] == "fit" else ""
+        resume = f"; resume training with `{_again(args, interrupted.checkpoint)}`"
+        hint = resume if not alone and full_arguments(args)[0] == "fit" else ""
         print(f"stopped by {interrupted.name}{hint}", file=sys.stderr)
         raise SystemExit(128 + interrupted.signum) from None
     except UserError as error:
@@ -41,7 +41,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _again(args: list[str], checkpoint: str) -> str:
-    """The command that goes on, with the flags of the one that was stopped."""
+    """Return the command that resumes the one that was stopped, with its flags."""
     kept = full_arguments(args)
     for index, argument in enumerate(kept):
         if argument.partition("=")[0] == "--ckpt_path":
