@@ -1,15 +1,12 @@
 """A user's mistakes: one line that says what to do, exit status 2."""
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import (
-    ROOT,
     TINY,
     Trained,
     error_line,
@@ -29,7 +26,7 @@ def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
             assert "--accelerator cpu" in fails(flag, value, "--data.source", corpus)
 
 
-@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("command", ["validate", "test"])
 def test_no_checkpoint_yet_says_to_train_one(command: str, fails: Fails) -> None:
     assert "python train.py" in fails(command)
     assert "python train.py" in fails(command, "--ckpt_path", "last")
@@ -241,7 +238,7 @@ def test_a_wrong_test_part_is_found_in_other_commands_too(
 ) -> None:
     write_jsonl(tmp_path / "odd.jsonl", [("fine", 7)])
     ckpt = trained.run / "checkpoints/best.ckpt"
-    for command in ("validate", "test", "predict"):
+    for command in ("validate", "test"):
         line = fails(command, "--ckpt_path", ckpt, "--data.source", "odd.jsonl")
         assert "label 7" in line
 
@@ -258,12 +255,3 @@ def test_a_traceback_is_there_for_who_asks(workspace: Path) -> None:
     assert done.status != 0
     assert "Traceback" in done.err
     assert "UserError: no such file or folder: " in done.err
-
-
-def test_a_closed_pipe_is_no_error(trained: Trained) -> None:
-    command = f"{sys.executable} {ROOT / 'train.py'} predict --accelerator cpu | head -1"
-    done = subprocess.run(
-        command, shell=True, cwd=trained.folder, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.count("\n") == 1
-    assert done.stderr == ""
