@@ -15,13 +15,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import encoder_of
 from lit_imdb.messages import keep_messages_short
-from lit_imdb.report.callback import Review
+from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
 from lit_imdb.training.checkpoint import run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.progress import ProgressBar
-from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint
+from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
 
 
 class CLI(SettingsCLI):
@@ -66,8 +66,9 @@ class CLI(SettingsCLI):
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
             callbacks += [self.history, LambdaCallback(on_train_start=results.write_hparams)]
-            if self.config.fit.review:
-                callbacks.append(Review(self.history))
+            callbacks.append(OptimizerCheck())
+            if self.config.fit.report:
+                callbacks.append(Report(self.history))
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(
@@ -111,7 +112,7 @@ class CLI(SettingsCLI):
         The callbacks of the user stay out: one that averages weights, for example, would put those
         of the last step in place of the checkpoint's.
         """
-        kept = (lightning.ProgressBar, Review)
+        kept = (lightning.ProgressBar, Report)
         trainer: Any = self.trainer
         trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, kept)]
         best = self.best.best_model_path or None

@@ -20,6 +20,7 @@ from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
 from lit_imdb.training.checkpoint import (
     LOGS,
+    check_resumable,
     check_sizes,
     find_checkpoint,
     read_checkpoint,
@@ -83,7 +84,7 @@ class SettingsCLI(LightningCLI):
             help="Training steps between two writes of last.ckpt within an epoch.",
         )
         parser.add_argument(
-            "--review", type=bool, default=True, help="Log plots and tables of a fit."
+            "--report", type=bool, default=True, help="Log plots and tables to TensorBoard."
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -95,6 +96,8 @@ class SettingsCLI(LightningCLI):
             return
         path = self.ckpt_path = find_checkpoint(asked, self.logs)
         self.checkpoint = read_checkpoint(path)
+        if command == "fit":
+            check_resumable(path, self.checkpoint)
         # `--trainer.callbacks+=X`: X must not come on top of the X that the run has already
         added = [f.partition("+=")[0].removeprefix("--trainer.") for f in flags if "+=" in f]
         saved = _saved_settings(command, path, self.checkpoint, added)
@@ -165,11 +168,6 @@ def _check_resumption(
     Raises:
         UserError: Another seed, other data, or nothing left to train.
     """
-    if "optimizer_states" not in checkpoint:
-        raise UserError(
-            f"{path} holds weights only: fit also needs the optimizer's state, as in last.ckpt; "
-            "validate, test, predict and export can use it"
-        )
     fixed = ["seed_everything"]
     if run_of(str(path)):  # its best checkpoint and its metrics are of the same data
         fixed += ["data.source", "data.tokenizer", "data.max_length", "data.val_fraction"]

@@ -1,5 +1,6 @@
 """The command line: every form of it, and what it leaves behind."""
 
+import json
 import os
 import re
 import shutil
@@ -267,6 +268,11 @@ def test_a_checkpoint_alone_is_enough_in_another_folder(
     assert tested.status == 0, tested
     accuracy = float(tested.out.split("test accuracy")[1].split("%")[0].split()[-1])
     assert accuracy > 90
+    predicted = run("predict", "other.csv", "--ckpt_path", "alone.ckpt")
+    assert predicted.status == 0, predicted
+    labels = [json.loads(line)["predicted_label"] for line in predicted.out.splitlines()]
+    assert labels[:60].count("neg") >= 55
+    assert labels[60:].count("pos") >= 55
 
 
 def test_command_line_wins_over_checkpoint_and_checkpoint_over_defaults(

@@ -102,7 +102,7 @@ def test_metrics_of_an_evaluation_are_means_over_its_reviews_not_its_batches(spl
         assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_step_outside_of_fit_has_its_own_threads_too() -> None:
+def test_a_step_outside_of_fit_has_its_single_torch_thread_too() -> None:
     lit = LitSentiment(**SMALL, engine="fused")
     seen: list[int] = []
     before = torch.get_num_threads()
