@@ -6,7 +6,7 @@ import shlex
 import sys
 from importlib import import_module
 
-from lit_imdb.arguments import ALONE, full_arguments
+from lit_imdb.arguments import ALONE, Parser, full_arguments
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
 
@@ -52,8 +52,6 @@ def _again(args: list[str], checkpoint: str) -> str:
 
 def _run_alone(command: str, args: list[str]) -> None:
     """Run `lit_imdb.inference.COMMAND.COMMAND` with what its signature makes of the arguments."""
-    from lit_imdb.parser import Parser
-
     function = getattr(import_module(f"lit_imdb.inference.{command}"), command)
     prog = f"{os.path.basename(sys.argv[0])} {command}"
     parser = Parser(prog=prog)

@@ -13,11 +13,10 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
+from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, Parser, full_arguments
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
-from lit_imdb.parser import Parser
 from lit_imdb.training.checkpoint import (
     LOGS,
     check_resumable,

@@ -31,7 +31,7 @@ def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus:
     assert results["val_acc"] == float(checked["best_model_score"])
     last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert len(last["callbacks"]["History"]["validations"]) == 4 * 4
-    assert len(last["callbacks"]["Review"]["sentences"]) == 4 * 4
+    assert len(last["callbacks"]["Report"]["numbers"]) == 4 * 4
 
 
 def test_a_checkpoint_callback_of_ones_own_is_not_what_is_tested(run: Run, corpus: Path) -> None:
@@ -62,7 +62,7 @@ def test_without_tensorboards_events_the_table_does_not_send_one_there(
     done = run("fit", *TINY, "--data.source", corpus, *logger)
     assert done.status == 0
     assert "mylogs" in done.out
-    assert "look at it" not in done.out
+    assert "view with" not in done.out
 
 
 def test_overfitting_has_the_same_batches_in_every_epoch(

@@ -362,17 +362,6 @@ def test_a_run_never_mixes_metrics_of_different_data(
     assert "without --ckpt_path" in line
 
 
-def test_weights_alone_can_be_tested_but_not_resumed(run: Run, fails: Fails, corpus: Path) -> None:
-    assert run(*TINY, "--data.source", corpus).status == 0
-    whole = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
-    del whole["optimizer_states"], whole["lr_schedulers"]
-    torch.save(whole, "weights.ckpt")
-    assert run("test", "--ckpt_path", "weights.ckpt").status == 0
-    line = fails("fit", "--ckpt_path", "weights.ckpt", "--max_epochs", "3")
-    assert "weights only" in line
-    assert "optimizer" in line
-
-
 class OwnOptimizer(LitSentiment):
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
