@@ -179,7 +179,7 @@ def test_processes_that_pass_weights_in_a_file_finish_a_run(
 def test_a_run_is_resumed_where_its_folder_is_now(
     how: str, run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = ("fit", *TINY, "--data.source", corpus, "--review", "false")
+    fit = ("fit", *TINY, "--data.source", corpus, "--report", "false")
     assert run(*fit).status == 0
     Path("new").mkdir()
     if how == "alone":
@@ -497,7 +497,7 @@ def test_an_optimizer_state_of_another_weight_is_refused_before_the_first_step(
     path = changed(set_in("optimizer_states", 0, "param_groups", 0, "params", [*order, 9, 10]))
     line = fails(
         *("fit", *TINY, *flags, "--max_epochs", "3", "--ckpt_path", path),
-        *("--data.source", trained.corpus, "--review", "false"),
+        *("--data.source", trained.corpus, "--report", "false"),
     )
     assert "not as large as its weight" in line
 
