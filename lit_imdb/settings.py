@@ -59,14 +59,15 @@ class SettingsCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, without the switches that would load a checkpoint with its code."""
-        hidden = {"weights_only", "verbose", "return_predictions"}
-        return {name: skip | hidden for name, skip in LightningCLI.subcommands().items()}
+        hidden = {"weights_only", "verbose"}
+        return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
         kwargs["epilog"] = (
-            "Two more commands: export (the model as a folder for other programs) and serve (a web "
-            f"page and a JSON endpoint), each with its --help. Short for --trainer.X: {short}."
+            "Three more commands, each with its --help: predict (labels for your own reviews), "
+            "export (the model as a folder for other programs) and serve (a web page and a JSON "
+            f"endpoint). Short for --trainer.X: {short}."
         )
         return super().init_parser(**kwargs)
 
@@ -94,14 +95,7 @@ class SettingsCLI(LightningCLI):
                 help="Training steps between two writes of last.ckpt within an epoch.",
             )
             parser.add_argument(
-                "--review", type=bool, default=True, help="Log figures and tables to TensorBoard."
-            )
-        if subcommand == "predict":
-            parser.add_argument(
-                "--text",
-                action="append",
-                metavar="TEXT",
-                help="A review to judge, instead of --data.predict_path; may be given repeatedly.",
+                "--report", type=bool, default=True, help="Log plots and tables to TensorBoard."
             )
         return parser
 

@@ -1,91 +1,85 @@
-"""The Lightning hooks of the review; what they show is in the files beside this one."""
+"""The Lightning hooks of the report: numbers while it trains, pictures and tables at the end."""
 
+import io
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_imdb.data.loader import Batch
-from lit_imdb.report import drawings, page
-from lit_imdb.report.board import Board, write
-from lit_imdb.report.evaluation import Evaluation
-from lit_imdb.report.guard import Guard
-from lit_imdb.report.panels import Panels
+from lit_imdb.files import whole_file
+from lit_imdb.report import panels
+from lit_imdb.report.evaluation import Evaluation, evaluate
+from lit_imdb.report.page import page
+from lit_imdb.report.run import Run
+from lit_imdb.report.tables import Table, clean
 from lit_imdb.training import results
 from lit_imdb.training.history import History, epochs_trained
 
 
-class Review(Callback):
-    """Shows in TensorBoard what the model learned, where it fails and whether it can learn.
+class Report(Callback):
+    """Shows what the model has learned, where it fails and whether it can learn.
 
-    It draws no random number: a run has the same weights with it and without. With several
-    processes it sees the reviews of the first.
+    It needs a TensorBoardLogger and draws no random number: a run has the same weights with and
+    without it. With several processes it sees the reviews of the first.
 
     Args:
-        history: What the report's curves and table are made of.
+        history: The numbers of the whole run.
     """
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._guard = Guard()
-        self._panels: Panels | None = None
-        self._logits: list[Tensor] = []  # (B,) each, of the evaluation that is going on
-        self._last_line = 0.0, 0  # in the log: the time, and how many batches were trained on
-        self._epochs: list[dict[str, float]] = []
-        self._validations: list[dict[str, float]] = []
-        self._figures: dict[str, Any] = {}
+        self._writer: Any = None  # the logger's SummaryWriter, in the first process
+        self._folder = Path()
+        self._since = 0.0, 0  # the last log line: its time, and the batches trained by then
+        self._logits: list[Tensor] = []  # (B,) each, of the current evaluation
+        self._numbers: list[dict[str, float]] = []  # see `Run`
+        self._fitted: dict[str, Any] = {}  # what is known of the run when training ends
+        self._failed: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        logger = trainer.logger
-        if self._panels or not trainer.is_global_zero or not isinstance(logger, TensorBoardLogger):
-            return
-        with self._guard("everything"):
-            board = Board(logger.experiment, Path(logger.log_dir))
-            net: Any = pl_module.net
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            self._panels = Panels(board, net, data, self._guard)
+        logger = next(
+            (each for each in trainer.loggers if isinstance(each, TensorBoardLogger)), None
+        )
+        if logger and stage == "fit" and trainer.is_global_zero:
+            self._writer, self._folder = logger.experiment, Path(logger.log_dir)
+            with self._guard("the custom scalars"):
+                self._writer.add_custom_scalars(panels.CHARTS)
 
     # --- training ---
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._last_line = _clock(trainer)
-        if not self._panels:
-            return
-        self._panels.prepare()
-        board = self._panels.board
-        if board.folder not in Path(trainer.ckpt_path or "").parents:  # else it has the layout
-            with self._guard("the custom scalars"):
-                board.layout()
-
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._last_line = _clock(trainer)  # validation is no training
+        self._since = _clock(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = _clock(trainer)  # validation is not training
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        if not self._panels or not pl_module.logs_now:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not self._writer or not every or (trainer.global_step + 1) % every:
             return
         with self._guard("the speed and the gradient norm"):
-            board = self._at(trainer).board
-            speed = self._speed(trainer, self._panels.data.batch_size)
-            board.scalar("train/reviews_per_second", speed)
-            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            scaler = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
-            scale = scaler.get_scale() if scaler else 1.0
-            norm = float(torch.nn.utils.get_total_norm(gradients)) / scale
-            board.scalar("train/gradient_norm", norm)
-            board.scalar("train/lr", optimizer.param_groups[0]["lr"])
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # now, since the test of the best checkpoint takes the history back to its epoch
-        self._epochs = list(self._history.epochs)
-        self._validations = list(self._history.validations)
-        with self._guard("the figures of the report"):
-            self._figures = results.fit_figures(trainer, self._history)
+            (then, before), (now, batches) = self._since, _clock(trainer)
+            self._since = now, batches
+            reviews = (batches - before) * _data(trainer).batch_size * trainer.world_size
+            numbers = {
+                "train/reviews_per_second": reviews / max(now - then, 1e-9),
+                "train/gradient_norm": _gradient_norm(trainer, optimizer),
+                "train/lr": optimizer.param_groups[0]["lr"],
+            }
+            self._log(numbers, trainer.global_step)
 
     # --- held-out reviews ---
 
@@ -101,84 +95,154 @@ class Review(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._panels and not trainer.sanity_checking:
+        if self._writer:
             self._logits.append(outputs)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._panels or trainer.sanity_checking:
-            return
-        with self._guard("the validation part"):
-            epoch = epochs_trained(trainer)
-            # the step of Lightning's own val/loss: a run resumed behind it must not redo it
-            self._at(trainer, -1).held_out("val", epoch, self._evaluation(trainer, "val"))
-            self._panels.validated(epoch)
-        self._since, self._reviews = time.perf_counter(), 0
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._panels:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._writer or trainer.sanity_checking:
             return
-        with self._guard("the test part"):
-            epoch = self._figures.get("best_epoch") or trainer.current_epoch
-            self._at(trainer).held_out("test", epoch, self._evaluation(trainer, "test"))
-        with self._guard("the word space"):
-            self._panels.word_space()
+        # the step of Lightning's own val/loss: a run that resumes after it must not repeat it
+        step = trainer.global_step - 1
+        numbers: dict[str, float] = {}
+        with self._guard("the validation"):
+            net: Any = pl_module.net
+            run = Run(net, _data(trainer), {"val": self._evaluation(trainer, "val")})
+            for name, measure in panels.NUMBERS.items():
+                with self._guard(name):
+                    numbers |= measure(run)
+            self._log(numbers, step)
+            self._log_answers(run, "val", step)
+            for name, weight in net.named_parameters():
+                if "weight_hh" in name or name == "head.weight":
+                    self._writer.add_histogram(f"weights/{name}", weight.detach(), step)
+        self._numbers.append({"epoch": epochs_trained(trainer), **numbers})
+
+    # --- the end ---
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps what loading the best checkpoint takes back to its epoch."""
+        with self._guard("pictures and tables"):
+            if self._writer:
+                self._fitted = {
+                    "step": trainer.global_step,
+                    "figures": results.fit_figures(trainer, self._history),
+                    "epochs": list(self._history.epochs),
+                    "validations": list(self._history.validations),
+                    "numbers": list(self._numbers),
+                }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._panels:
+        """Shows the weights that were tested: those of the best checkpoint."""
+        if not self._fitted:
             return
-        board = self._panels.board
-        with self._guard("the curves of the report"):
-            curves = drawings.draw_curves(self._epochs, self._validations)
-            board.picture("curves", curves)
-        with self._guard("report.html"):
+        with self._guard("pictures and tables"):
+            net: Any = pl_module.net
+            data, fitted, step = _data(trainer), self._fitted, self._fitted["step"]
+            test, val = self._evaluation(trainer, "test"), evaluate(net, data.parts["val"])
+            lists = fitted["epochs"], fitted["validations"], fitted["numbers"]
+            kept = fitted["figures"]["best_epoch"]
+            run = Run(net, data, {"val": val, "test": test}, *lists, kept=kept)
+            self._log(test.numbers("test"), step)
+            self._log_answers(run, "test", step)
+            with self._guard("the projector"):
+                self._log_words(run, step)
+            drawn = self._draw(run, step)
             tested = {f"test_{n}": float(trainer.callback_metrics[f"test/{n}"]) for n in _TESTED}
-            rows = results.fit_rows(self._figures | tested)
-            content = page.page(rows, board.pictures, self._panels.tables)
-            write(board.folder / "report.html", content.encode())
+            summary = results.fit_rows(fitted["figures"] | tested)
+            self._write("report.html", page(summary, drawn).encode())
+
+    def _draw(self, run: Run, step: int) -> dict[str, bytes | Table]:
+        """Logs every panel and returns it by tag; pictures become files in `plots/` too."""
+        drawn: dict[str, bytes | Table] = {}
+        for panel in chain(*panels.PANELS.values()):
+            with self._guard(f"the panel {panel.tag}"):
+                shown = panel.draw(run)
+                if isinstance(shown, Table):
+                    self._writer.add_text(panel.tag, shown.markdown(), step)
+                    drawn[panel.tag] = shown
+                else:
+                    file = io.BytesIO()
+                    shown.suptitle(panel.title)
+                    shown.savefig(file, format="png")
+                    drawn[panel.tag] = png = file.getvalue()
+                    pixels = np.asarray(Image.open(file).convert("RGB"))
+                    self._writer.add_image(panel.tag, pixels, step, dataformats="HWC")
+                    self._write(f"plots/{panel.tag.replace('/', '_')}.png", png)
+        return drawn
 
     # --- what a resumed run needs ---
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sentences": self._panels.sentences if self._panels else {}}
+        return {"numbers": self._numbers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self._panels:
-            self._panels.sentences = dict(state_dict["sentences"])
+        self._numbers = list(state_dict["numbers"])
 
     # --- helpers ---
 
-    def _at(self, trainer: Trainer, offset: int = 0) -> Panels:
-        """The panels, with the board at the step that Lightning's own curves have."""
-        assert self._panels is not None
-        self._panels.board.step = trainer.global_step + offset
-        return self._panels
+    def _evaluation(self, trainer: Trainer, split: str) -> Evaluation:
+        """What this process saw of a split: every `world_size`-th batch of it."""
+        data = _data(trainer)
+        stride = trainer.world_size * data.batch_size
+        rows = [torch.arange(len(each)) + n * stride for n, each in enumerate(self._logits)]
+        return Evaluation.of(data.parts[split], self._logits, torch.cat(rows))
 
-    def _speed(self, trainer: Trainer, batch_size: int) -> float:
-        """Training reviews per second, of all processes, since the last line in the log."""
-        since, before = self._last_line
-        self._last_line = now, batches = _clock(trainer)
-        return (batches - before) * batch_size * trainer.world_size / max(now - since, 1e-9)
+    def _log(self, numbers: Mapping[str, float], step: int) -> None:
+        for tag, value in numbers.items():
+            self._writer.add_scalar(tag, value, step)
 
-    def _evaluation(self, trainer: Trainer, name: str) -> Evaluation:
-        """What this process saw of a part: it has every `world_size`-th batch of it."""
-        assert self._panels is not None
-        part = self._panels.data.parts[name]
-        size, world = self._panels.data.batch_size, trainer.world_size
-        rows = torch.cat(
-            [
-                torch.arange(len(logits)) + index * world * size
-                for index, logits in enumerate(self._logits)
-            ]
-        )
-        probabilities = torch.sigmoid(torch.cat(self._logits).float()).cpu()
-        return Evaluation(probabilities, part.labels[rows].float(), rows, part.ids[rows])
+    def _log_answers(self, run: Run, split: str, step: int) -> None:
+        """What TensorBoard draws itself, with a slider for the steps."""
+        probabilities, labels = run.evaluations[split].probabilities, run.evaluations[split].labels
+        self._writer.add_pr_curve(f"{split}/precision_recall", labels, probabilities, step)
+        for label, name in enumerate(("neg", "pos")):
+            chosen = probabilities[labels == label]
+            if len(chosen):
+                self._writer.add_histogram(f"{split}/probability_{name}", chosen, step)
+
+    def _log_words(self, run: Run, step: int) -> None:
+        space, header = run.word_space, ["word", "polarity", "leaning"]
+        columns = map(clean, space.words), space.polarity.tolist(), space.leaning
+        rows = [[word, f"{share:.3f}", side] for word, share, side in zip(*columns, strict=True)]
+        vectors = (1000 * space.vectors).round().int()  # only angles matter, and it is faster
+        self._writer.add_embedding(vectors, rows, None, step, "words", header)
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self._folder / name
+        path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as file:
+            file.write(content)
+
+    @contextmanager
+    def _guard(self, what: str) -> Iterator[None]:
+        """Turns an exception into one warning: a broken panel must not end a run."""
+        try:
+            yield
+        except Exception as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                message = " ".join(f"{type(error).__name__}: {error}".split())
+                rank_zero_warn(f"the report continues without {what}: {message}", stacklevel=4)
 
 
 _TESTED = ("acc", "loss")
 
 
+def _data(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
 def _clock(trainer: Trainer) -> tuple[float, int]:
     return time.perf_counter(), trainer.fit_loop.total_batch_idx + 1
+
+
+def _gradient_norm(trainer: Trainer, optimizer: torch.optim.Optimizer) -> float:
+    """Of all weights, before clipping."""
+    weights = chain(*(group["params"] for group in optimizer.param_groups))
+    norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    scaler: Any = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
+    scaled = scaler and optimizer.defaults.get("fused")  # others' gradients are unscaled by now
+    return float(norm) / (scaler.get_scale() if scaled else 1.0)

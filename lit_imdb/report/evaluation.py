@@ -1,4 +1,4 @@
-"""What the logits of held-out reviews say, beyond loss and accuracy.
+"""What the answers to held-out reviews say, beyond loss and accuracy.
 
 Shapes: N reviews, T tokens.
 """
@@ -7,104 +7,114 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
+from lit_imdb.data.encoded import Part
 from lit_imdb.data.text import PAD_ID, UNK_ID
+from lit_imdb.model.network import SentimentRNN
 
-BINS = 10  # of the reliability diagram
+_BINS = 10  # of the reliability diagram
+_BLOCK = 512  # reviews evaluated at once
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some reviews that have something in common."""
+    """Reviews with at least `low` words of a kind, named after how many they may have."""
 
+    low: int
     name: str
     reviews: int
     accuracy: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy, which holds for few reviews too."""
+        z, n, p = 1.96, self.reviews, self.accuracy
+        middle, spread = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
+        return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out reviews and what the network says of them.
+    """Held-out reviews and the network's answers.
 
     Args:
         probabilities: Of a positive review (N,).
         labels: 0 or 1 (N,).
-        rows: Their numbers in the part (N,).
-        ids: Their token ids (N, T).
+        ids: Token ids (N, T).
+        rows: The reviews' numbers in their split (N,).
     """
 
     probabilities: Tensor
     labels: Tensor
-    rows: Tensor
     ids: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, split: Part, logits: list[Tensor], rows: Tensor) -> "Evaluation":
+        """Evaluation of some rows of a split, from the logits of their batches."""
+        probabilities = torch.sigmoid(torch.cat(logits).float()).cpu()
+        return cls(probabilities, split.labels[rows].long(), split.ids[rows], rows)
 
     @property
     def right(self) -> Tensor:
         """Whether each answer is right (N,)."""
         return (self.probabilities > 0.5) == (self.labels > 0.5)
 
-    def roc(self) -> tuple[Tensor, Tensor]:
-        """False and true positive rates, from 0 to 1, one point per distinct probability."""
-        order = self.probabilities.argsort(descending=True)
-        positive = self.labels[order].double()  # (N,)
-        last_of_ties = torch.ones(len(order), dtype=torch.bool)
-        last_of_ties[:-1] = self.probabilities[order].diff() != 0
-        rates = []
-        for hits in (1 - positive, positive):
-            counts = hits.cumsum(0)[last_of_ties] / hits.sum().clamp(min=1)
-            rates.append(torch.cat([counts.new_zeros(1), counts]))
-        return rates[0], rates[1]
-
     def roc_auc(self) -> float:
         """The chance that a positive review gets a higher probability than a negative one."""
-        false, true = self.roc()
-        return float(torch.trapezoid(true, false))
-
-    def confusion(self) -> Tensor:
-        """Counts (2, 2): rows are the labels, columns the answers, negative first."""
-        answers = (self.probabilities > 0.5).long()
-        return torch.bincount(2 * self.labels.long() + answers, minlength=4).view(2, 2)
-
-    def reliability(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean probability, share of positive reviews and count, each (BINS,); empty bins NaN."""
-        bins = (self.probabilities * BINS).long().clamp(max=BINS - 1)
-        counts = torch.bincount(bins, minlength=BINS).double()
-        said = torch.bincount(bins, self.probabilities.double(), minlength=BINS) / counts
-        true = torch.bincount(bins, self.labels.double(), minlength=BINS) / counts
-        return said, true, counts
+        return float(binary_auroc(self.probabilities, self.labels))
 
     def calibration_error(self) -> float:
-        """Expected calibration error: the mean gap between probability and share of positives.
+        """The mean gap between probability and share of positives: Guo et al. 2017 (1706.04599)."""
+        return float(binary_calibration_error(self.probabilities, self.labels, n_bins=_BINS))
 
-        Guo et al. 2017 (arXiv 1706.04599), with the probability of the positive class.
-        """
-        said, true, counts = self.reliability()
-        return float(((said - true).abs().nan_to_num() * counts).sum() / counts.sum())
+    def numbers(self, split: str) -> dict[str, float]:
+        """Both of them, by tag."""
+        return {
+            f"{split}/roc_auc": self.roc_auc(),
+            f"{split}/calibration_error": self.calibration_error(),
+        }
+
+    def reliability(self) -> tuple[Tensor, Tensor]:
+        """Mean probability and share of positive reviews in each bin that is not empty."""
+        bins = (self.probabilities * _BINS).long().clamp(max=_BINS - 1)
+        counts = torch.bincount(bins)
+        sums = [torch.bincount(bins, each) for each in (self.probabilities, self.labels.float())]
+        said, true = ((each / counts)[counts > 0] for each in sums)
+        return said, true
 
     def by_length(self) -> list[Group]:
-        """Accuracy by how many tokens the network reads: T at most."""
+        """Accuracy by the number of words read, at most T."""
         longest = self.ids.shape[1]
         edges = sorted({1, longest // 4, longest // 2, 3 * longest // 4, longest} - {0})
-        return self._groups((self.ids != PAD_ID).sum(1), edges, longest)
+        return self._groups((self.ids != PAD_ID).sum(1), edges)
 
     def by_unknown(self) -> list[Group]:
-        """Accuracy by how many of the tokens are not in the vocabulary."""
-        return self._groups((self.ids == UNK_ID).sum(1), [0, 1, 2, 3, 5, 8], None)
+        """Accuracy by the number of words read that are not in the vocabulary."""
+        return self._groups((self.ids == UNK_ID).sum(1), [0, 1, 2, 3, 5, 8])
 
     def extremes(self, count: int, right: bool) -> list[int]:
-        """Positions of the `count` most confident right or wrong answers, most confident first."""
+        """Positions of the most confident right or wrong answers, most confident first."""
         confidence = (self.probabilities - 0.5).abs()
         order = torch.where(self.right == right, confidence, -1).argsort(descending=True)
         return order[: min(count, int((self.right == right).sum()))].tolist()
 
-    def _groups(self, values: Tensor, edges: list[int], last: int | None) -> list[Group]:
+    def _groups(self, values: Tensor, edges: list[int]) -> list[Group]:
         groups = []
-        for low, high in zip(edges, [*edges[1:], None], strict=True):
-            chosen = (values >= low) & (True if high is None else values < high)
+        for low, end in zip(edges, [*edges[1:], self.ids.shape[1] + 1], strict=True):
+            chosen = (values >= low) & (values < end)
             if count := int(chosen.sum()):
-                if high is None:
-                    name = str(low) if low == last else f"{low}+"
-                else:
-                    name = str(low) if high == low + 1 else f"{low}-{high - 1}"
-                groups.append(Group(name, count, float(self.right[chosen].double().mean())))
+                name = str(low) if end == low + 1 else f"{low}-{end - 1}"
+                groups.append(Group(low, name, count, float(self.right[chosen].double().mean())))
         return groups
+
+
+def evaluate(net: SentimentRNN, split: Part) -> Evaluation:
+    """Evaluation of a whole split, without dropout."""
+    with torch.no_grad():
+        blocks = [split.ids[start : start + _BLOCK] for start in range(0, len(split), _BLOCK)]
+        logits = [
+            net(ids.int().to(net.head.weight.device), [None] * len(net.cells)) for ids in blocks
+        ]
+    return Evaluation.of(split, logits, torch.arange(len(split)))

@@ -1,90 +1,44 @@
-"""`report.html`: the last figures and tables of a run in one file that needs no network."""
+"""`report.html`: the pictures and tables of a run in one file that needs no network."""
 
 import base64
 import html
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from string import Template
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #fff; --text: #1b1b1b; --line: #ccc; --head: #f2f2f2; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #16181c; --text: #e6e6e6; --line: #444; --head: #24272d; }
-}
-body { background: var(--page); color: var(--text); font: 16px/1.5 system-ui, sans-serif;
-  max-width: 1100px; margin: 0 auto; padding: 1rem; }
-h1, h2 { line-height: 1.2; }
-img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); }
-figure { margin: 0 0 1rem; }
-.wide { overflow-x: auto; margin-bottom: 1rem; }
-table { border-collapse: collapse; font-size: 0.875rem; }
-th, td { border: 1px solid var(--line); padding: 0.3rem 0.5rem; text-align: start;
-  vertical-align: top; }
-td bdi { overflow-wrap: anywhere; }
-td:has(bdi) { min-width: 9rem; }
-th { background: var(--head); }
-.for, .against { border-radius: 3px; padding: 0 2px; }
-.for { background: rgb(0 114 178 / calc(0.6 * var(--strength))); }
-.against { background: rgb(213 94 0 / calc(0.6 * var(--strength))); }
-"""
-
-# tag of a picture or table, its heading
-_SECTIONS = (
-    ("curves", "Training and validation"),
-    ("test/evaluation", "Test part"),
-    ("val/evaluation", "Validation part, last epoch"),
-    ("trainability/through_time", "Can the network learn from its first words?"),
-    ("words/space", "Word space"),
-    ("words/neighbours", "Nearest neighbours of some words"),
-    ("sentences/probability_of_positive", "Hand-written sentences: probability of positive"),
-    ("test/mistakes", "Worst mistakes on the test part"),
-    ("test/confident", "Most confident right answers on the test part"),
-)
+from lit_imdb.report.panels import PANELS
+from lit_imdb.report.tables import Table
 
 
-def page(rows: Mapping[str, str], pictures: Mapping[str, bytes], tables: Mapping[str, str]) -> str:
+def page(summary: Mapping[str, str], drawn: Mapping[str, bytes | Table]) -> str:
     """The whole page.
 
     Args:
-        rows: Names and values of the summary, not yet escaped.
-        pictures: PNG files by tag.
-        tables: HTML tables by tag, escaped.
+        summary: Names and values, not yet escaped.
+        drawn: PNG files and tables by tag.
     """
-    sections = "\n".join(_sections(pictures, tables))
-    summary = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>\n"
-        for name, value in rows.items()
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>lit-imdb: review of a run</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>lit-imdb: review of a run</h1>
-<p>docs/review.md says what each panel means. In the tables of reviews
-<span class="for" style="--strength:0.7">blue</span> words speak for a positive review and
-<span class="against" style="--strength:0.7">orange</span> ones for a negative one.</p>
-<div class="wide"><table>
-{summary}</table></div>
-{sections}
-</body>
-</html>
-"""
+    rows = [
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in summary.items()
+    ]
+    sections = [_section(heading, drawn) for heading in PANELS]
+    template = files("lit_imdb.report").joinpath("page.html").read_text("utf-8")
+    return Template(template).substitute(summary="\n".join(rows), sections="\n".join(sections))
 
 
-def _sections(pictures: Mapping[str, bytes], tables: Mapping[str, str]) -> Iterable[str]:
-    for tag, heading in _SECTIONS:
-        title = html.escape(heading)
-        if tag in pictures:
-            data = base64.b64encode(pictures[tag]).decode()
-            yield (
-                f"<h2>{title}</h2>\n"
-                f'<figure><img alt="{title}" src="data:image/png;base64,{data}"></figure>'
-            )
-        if tag in tables:
-            yield f"<h2>{title}</h2>\n{tables[tag]}"
+def _section(heading: str, drawn: Mapping[str, bytes | Table]) -> str:
+    """The pictures of a section side by side, then its tables."""
+    pictures, tables = [], []
+    for panel in PANELS[heading]:
+        title = html.escape(panel.title)
+        caption = re.sub(r"(--[\w.]+)", r"<code>\1</code>", html.escape(panel.caption))
+        shown = drawn.get(panel.tag)
+        if isinstance(shown, Table):
+            tables.append(f'<h3>{title}</h3>\n<p class="soft">{caption}</p>\n{shown.html()}')
+        elif shown:
+            source = f"data:image/png;base64,{base64.b64encode(shown).decode()}"
+            image = f'<img alt="{title}" width="600" height="450" src="{source}">'
+            pictures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+    parts = [f"<h2>{html.escape(heading)}</h2>", '<div class="pictures">', *pictures, "</div>"]
+    return "\n".join([*parts, *tables])

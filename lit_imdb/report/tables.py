@@ -1,82 +1,84 @@
 """Tables of texts that anybody may have written: nothing in them becomes markup.
 
-TensorBoard shows Markdown and takes most HTML out; `report.html` shows HTML.
+TensorBoard shows Markdown and removes most HTML; `report.html` shows HTML.
 """
 
 import html
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-LINE = 70  # characters in a line of a Markdown cell
 SHOWN = 300  # characters of a text: its end, which is what the network reads
+_LINE = 70  # characters per line of a Markdown cell
+_STRONGEST = 6  # words of a Markdown cell that are bold
 _PLAIN = re.compile(r"[^\w\s.,;:?'/%=+()-]|_", re.ASCII)
+
+Words = list[tuple[str, float]]  # each with its influence: above 0 it speaks for positive
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts, and of words that are marked by their influence."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | Words]]
+
+    def markdown(self) -> str:
+        lines = [list(self.header), ["---"] * len(self.header)]
+        lines += [[_markdown_cell(cell) for cell in row] for row in self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def html(self) -> str:
+        lines = [[f"<th>{html.escape(name)}</th>" for name in self.header]]
+        lines += [[f"<td>{_html_cell(cell)}</td>" for cell in row] for row in self.rows]
+        rows = "\n".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+        return f'<div class="wide"><table>\n{rows}\n</table></div>'
 
 
 def clean(text: str) -> str:
     """The end of `text` on one line, without control characters.
 
-    Format characters go too: a right-to-left override would turn round what stands after it.
+    Format characters go too: a right-to-left override would reverse what follows it.
 
     >>> clean("An\\n\\x00odd <br />film\\u202e")
     'An odd film'
     """
-    if _is_simple(text):
-        return text
     text = text[-2 * SHOWN :].replace("<br />", " ")
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     kept = " ".join(kept.split())
     return kept if len(kept) <= SHOWN else f"\u2026{kept[-SHOWN:]}"
 
 
-def markdown_cell(text: str) -> str:
-    """`clean` text in which neither Markdown nor HTML finds anything to interpret.
-
-    Long ones are broken into lines: TensorBoard would break the columns beside them instead.
-
-    >>> markdown_cell("a|b")
-    '\\u2068a&#124;b\\u2069'
-    """
-    return "<br>".join(_markdown(line) for line in textwrap.wrap(clean(text), LINE))
-
-
-def markdown_word(word: str) -> str:
-    """A cell's word, which is not broken."""
-    return word if _is_simple(word) else _markdown(clean(word))
+def _markdown_cell(cell: str | Words) -> str:
+    """A cell in lines: TensorBoard would break the columns beside it otherwise."""
+    if isinstance(cell, str):
+        return "<br>".join(_markdown(line) for line in textwrap.wrap(clean(cell), _LINE))
+    strongest = sorted((abs(influence) for _, influence in cell), reverse=True)[:_STRONGEST]
+    lines = [""]
+    for word, influence in cell:
+        if len(lines[-1]) > _LINE:
+            lines.append("")
+        shown = _markdown(clean(word))
+        bold = abs(influence) >= strongest[-1]  # TensorBoard removes colours
+        lines[-1] += f"**{shown}** ({influence:+.2f}) " if bold else f"{shown} "
+    return "<br>".join(lines)
 
 
 def _markdown(text: str) -> str:
-    """Escaped; U+2068 and U+2069 isolate right-to-left text: TensorBoard takes `<bdi>` out."""
+    """Escaped; U+2068 and U+2069 isolate right-to-left text: TensorBoard removes `<bdi>`."""
     escaped = _PLAIN.sub(lambda match: f"&#{ord(match.group())};", text)
-    return f"\u2068{escaped}\u2069"
+    return escaped if text.isascii() else f"\u2068{escaped}\u2069"
 
 
-def _is_simple(text: str) -> bool:
-    """Whether there is nothing to clean or escape: so with most words, and looking is fast."""
-    return text.isascii() and text.isalnum() and len(text) <= SHOWN
-
-
-def html_cell(text: str) -> str:
-    """`clean` text for HTML.
-
-    >>> html_cell("a < b")
-    '<bdi>a &lt; b</bdi>'
-    """
-    return f"<bdi>{html.escape(clean(text))}</bdi>"
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of cells that are escaped already."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """An HTML table of cells that are escaped already; wide ones scroll."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody></table></div>"
+def _html_cell(cell: str | Words) -> str:
+    if isinstance(cell, str):
+        return f"<bdi>{html.escape(clean(cell))}</bdi>"
+    most = max((abs(influence) for _, influence in cell), default=0.0) or 1.0
+    return " ".join(
+        f'<span class="{"pos" if influence > 0 else "neg"}" '
+        f'style="--strength:{abs(influence) / most:.2f}" title="{influence:+.3f}">'
+        f"<bdi>{html.escape(clean(word))}</bdi></span>"
+        for word, influence in cell
     )

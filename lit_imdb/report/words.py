@@ -1,82 +1,86 @@
-"""What the embedding has learned: neighbours, polarity, and files for TensorBoard's projector.
+"""What the embedding has learned: the frequent words, their polarity and their neighbours.
 
-Shapes: N reviews, T tokens, V words, W the most frequent of them, E embedding.
+Shapes: V words, W the most frequent of them, E embedding.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from lit_imdb.data.encoded import Part
-from lit_imdb.report.board import write
-from lit_imdb.report.tables import clean
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.report.tables import Table
 
-FIRST = 2  # behind padding and unknown
-FREQUENT = 2000  # W
 PROBES = (
     *("great", "wonderful", "funny", "love", "good", "best"),
     *("bad", "awful", "boring", "worst", "actor", "music"),
 )
-_CHUNK = 8192  # reviews counted at once
+_FREQUENT = slice(2, 2002)  # W; padding and unknown are in front of them
+_BLOCK = 8192  # reviews counted at once
 
 
-def polarity(part: Part, vocab_size: int) -> Tensor:
-    """For each word (V,) the share of positive reviews among its occurrences, as the network
-    reads them; the prior of one in each class keeps rare words near 0.5."""
+@dataclass(frozen=True)
+class WordSpace:
+    """The most frequent words.
+
+    Attributes:
+        words: W of them, most frequent first.
+        vectors: Their embedding (W, E).
+        polarity: The share of positive reviews among their occurrences in training (W,).
+    """
+
+    words: Sequence[str]
+    vectors: Tensor
+    polarity: Tensor
+
+    @property
+    def leaning(self) -> list[str]:
+        """`negative`, `neutral` or `positive` for each word (W)."""
+        names = ("negative", "neutral", "positive")
+        bounds = torch.tensor([0.4, 0.6], dtype=self.polarity.dtype)
+        return [names[index] for index in torch.bucketize(self.polarity, bounds).tolist()]
+
+    def neighbours(self, count: int = 6) -> Table:
+        """The words nearest to each probe word, by cosine, nearest first."""
+        units = normalize(self.vectors)  # (W, E)
+        rows = []
+        for probe in self.probes():
+            cosines = units @ units[self.words.index(probe)]  # (W,)
+            nearest = cosines.topk(min(count + 1, len(units))).indices.tolist()
+            near = [self.words[index] for index in nearest if self.words[index] != probe]
+            rows.append([probe, ", ".join(near[:count])])
+        return Table(["word", "nearest by cosine"], rows)
+
+    def plane(self) -> Tensor:
+        """Points (W, 2) on the two directions in which the vectors differ most."""
+        centred = self.vectors.double() - self.vectors.double().mean(0)  # (W, E)
+        _, directions = torch.linalg.eigh(centred.t() @ centred)  # ascending
+        points: Tensor = centred @ directions[:, -2:].flip(1)
+        return points
+
+    def probes(self) -> list[str]:
+        return [probe for probe in PROBES if probe in self.words]
+
+
+def word_space(net: SentimentRNN, vocabulary: Sequence[str], train: Part) -> WordSpace:
+    """The frequent words as the network reads them; V may exceed the vocabulary."""
+    vectors = net.embedding.weight.detach()[: len(vocabulary)].float().cpu()  # (V, E)
+    shares = polarity(train, len(vocabulary))  # (V,)
+    return WordSpace(vocabulary[_FREQUENT], vectors[_FREQUENT], shares[_FREQUENT])
+
+
+def polarity(train: Part, vocab_size: int) -> Tensor:
+    """The share of positive reviews among the occurrences of each word that is read (V,).
+
+    The prior of one occurrence in each class keeps rare words near 0.5.
+    """
     counts = torch.ones(2, vocab_size, dtype=torch.float64)
-    chunks = torch.split(part.ids, _CHUNK), torch.split(part.labels, _CHUNK)
-    for ids, labels in zip(*chunks, strict=True):
+    for start in range(0, len(train), _BLOCK):
+        ids, labels = train.ids[start : start + _BLOCK], train.labels[start : start + _BLOCK]
         for label in (0, 1):
             found = ids[labels == label].flatten().int()
             counts[label] += torch.bincount(found, minlength=vocab_size)
     return counts[1] / counts.sum(0)
-
-
-def neighbours(vectors: Tensor, vocabulary: list[str], count: int) -> dict[str, list[str]]:
-    """The `count` frequent words nearest to each probe word, by cosine, nearest first."""
-    frequent = vocabulary[FIRST : FIRST + FREQUENT]
-    known = [probe for probe in PROBES if probe in frequent]
-    if not known:
-        return {}
-    units = normalize(vectors[FIRST : FIRST + FREQUENT].float())  # (W, E)
-    cosines = units[[frequent.index(probe) for probe in known]] @ units.t()
-    nearest = cosines.topk(min(count + 1, len(frequent))).indices.tolist()
-    found = [[frequent[index] for index in row] for row in nearest]
-    return {
-        probe: [word for word in row if word != probe][:count]
-        for probe, row in zip(known, found, strict=True)
-    }
-
-
-def plane(vectors: Tensor) -> Tensor:
-    """The frequent words (W, 2) on the two directions in which they differ most."""
-    centred = vectors[FIRST : FIRST + FREQUENT].double()
-    centred = centred - centred.mean(0)  # (W, E)
-    _, directions = torch.linalg.eigh(centred.t() @ centred)  # ascending
-    points: Tensor = centred @ directions[:, -2:].flip(1)
-    return points
-
-
-def write_projector(folder: Path, vectors: Tensor, vocabulary: list[str], shares: Tensor) -> None:
-    """Leaves what the projector reads; `add_embedding` would take three times as long.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    rows = (1000 * vectors[FIRST : FIRST + FREQUENT]).round().int().tolist()  # only angles matter
-    tensors = "\n".join("\t".join(map(str, row)) for row in rows)
-    lines = ["word\tpolarity\tleaning"]
-    for word, share in zip(
-        vocabulary[FIRST : FIRST + FREQUENT], shares[FIRST:].tolist(), strict=False
-    ):
-        leaning = "positive" if share > 0.6 else "negative" if share < 0.4 else "neutral"
-        lines.append(f"{clean(word)}\t{share:.3f}\t{leaning}")
-    write(folder / "projector" / "words.tsv", f"{tensors}\n".encode())
-    write(folder / "projector" / "words_metadata.tsv", ("\n".join(lines) + "\n").encode())
-    config = (
-        'embeddings {\n  tensor_name: "words"\n  tensor_path: "projector/words.tsv"\n'
-        '  metadata_path: "projector/words_metadata.tsv"\n}\n'
-    )
-    write(folder / "projector_config.pbtxt", config.encode())
