@@ -1,32 +1,35 @@
-"""Measures everything that docs/performance.md says, in one run.
+"""Measure the table of docs/performance.md and print it.
 
-python -m benchmarks --json figures.json
+python -m benchmarks --json figures.json --peer keras=PYTHON --peer jax=PYTHON
 """
 
 import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
-from benchmarks import inference, preparation, training, whole
-from benchmarks.setting import Setting
-from lit_imdb.training.results import git_commit
+from benchmarks import commands, steps
+from benchmarks.turns import ROOT
+from lit_imdb import ImdbDataModule
 
-SECTIONS = {
-    "a": "a training step against its peers",
-    "b": "the floor: the step's arithmetic at the machine's own speed",
-    "c": "what Lightning adds, and where each millisecond goes",
-    "d": "inference",
-    "e": "preparation and epochs at growing size",
-    "f": "whole processes",
-    "g": "the step at growing T and H",
+SECTIONS = ("steps", "training", "preparation", "prediction")
+NAMES = {"keras": "Keras (the tutorial's)", "jax": "JAX", "rnn_tanh": "`torch.rnn_tanh`"}
+RUNS = {
+    "warm": "`python train.py`",
+    "cold": "`python train.py`, nothing prepared",
+    "tutorial": "the tutorial's script, ids prepared",
 }
 
 
@@ -39,61 +42,97 @@ def machine() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor(),
         "cpus": len(os.sched_getaffinity(0)),
         "load_before": os.getloadavg()[0],
-        "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "pytorch-lightning", "numpy")},
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "commit": git_commit(),
+        "commit": subprocess.getoutput(f"git -C {ROOT} rev-parse --short HEAD"),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
-def run(setting: Setting, sections: str) -> dict[str, Any]:
-    """Measures and prints the chosen sections."""
-    found: dict[str, Any] = {"machine": machine(), "quick": setting.quick}
-    setting.say(json.dumps(found["machine"]))
-    setting.write_reviews()
-    if set("abc") & set(sections):
-        found["steps"] = training.steps(setting, sections)
-        training.show_steps(setting, found["steps"], sections)
-    for section, module in {"d": inference, "e": preparation, "f": whole}.items():
-        if section in sections:
-            found[section] = module.measure(setting)  # type: ignore[attr-defined]
-            module.show(setting, found[section])  # type: ignore[attr-defined]
-    if "g" in sections:
-        found["g"] = training.sizes(setting)
-        training.show_sizes(setting, found["g"])
+def write_ids(path: Path, cache: Path) -> None:
+    """Write the packaged reviews as ids, for peers that do not have this package."""
+    data = ImdbDataModule("package", cache_dir=str(cache))
+    data.prepare_data()
+    data.setup("fit")
+    arrays = {}
+    for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+        ids, labels = zip(*loader, strict=True)
+        arrays[f"{split}_ids"] = torch.cat(ids).int().numpy()  # (N, T)
+        arrays[f"{split}_labels"] = torch.cat(labels).float().numpy()  # (N,)
+    np.savez(path, **arrays)
+
+
+def measure(folder: Path, chosen: list[str], peers: dict[str, str], quick: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"machine": machine()}
+    ids = folder / "ids.npz"
+    write_ids(ids, folder / "steps/cache/lit-imdb")
+    peer = {
+        name: [python, "-m", f"benchmarks.{name}_peer", str(ids)] for name, python in peers.items()
+    }
+    for section in chosen:
+        print(f"measuring: {section}", file=sys.stderr, flush=True)
+        (folder / section).mkdir(exist_ok=True)
+        if section == "steps":
+            found[section] = steps.measure(folder / section, peer, quick)
+        elif section == "training":
+            tutorial = [*peer["keras"], "--whole"] if "keras" in peer else None
+            found[section] = commands.training(folder / section, tutorial, quick)
+        else:
+            found[section] = getattr(commands, section)(folder / section, quick)
     return found
 
 
+def table(found: dict[str, Any]) -> list[str]:
+    """The table in Markdown; a ratio compares with the first row of its kind."""
+    rows = []
+    ours = 0.0
+    for kind, where in (("fit", "in `fit`"), ("bare", "alone")):
+        for name, answers in found.get("steps", {}).items():
+            if kind in answers[0]:
+                seconds = median(answer[kind] for answer in answers)
+                ours = ours or seconds
+                title = f"training step {where}, {NAMES.get(name, f'`{name}`')}"
+                rows.append((title, f"{1e3 * seconds:.2f} ms", f"{seconds / ours:.2f}"))
+    training = {name: median(seconds) for name, seconds in found.get("training", {}).items()}
+    for name in (name for name in RUNS if name in training):
+        ratio = training[name] / training["warm"]
+        rows.append((RUNS[name], f"{training[name]:.1f} s", f"{ratio:.2f}"))
+    for size, runs in found.get("preparation", {}).items():
+        each = 1e6 * median(run["seconds"] for run in runs) / int(size.replace(",", ""))
+        peak = median(run["peak_mb"] for run in runs)
+        rows.append((f"preparing {size} reviews", f"{each:.0f} us each, {peak:,.0f} MB", ""))
+    if "prediction" in found:
+        reviews, seconds = found["prediction"]["reviews"], median(found["prediction"]["seconds"])
+        each = f"{reviews / seconds:,.0f} reviews/s"
+        rows.append((f"`predict` with {reviews:,} reviews, start included", each, ""))
+    head = ["| what | median | ratio |", "| --- | --- | --- |"]
+    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {letter}  {text}" for letter, text in SECTIONS.items()),
-    )
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="such as a,b,c")
-    parser.add_argument("--json", type=Path, help="a file for every number")
-    parser.add_argument("--quick", action="store_true", help="only see that everything runs")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--json", type=Path, help="a file for every single number")
+    parser.add_argument("--quick", action="store_true", help="only check that everything runs")
     parser.add_argument(
         "--peer",
         action="append",
         default=[],
         metavar="NAME=PYTHON",
-        help="keras or jax, and the interpreter that has it; by default this one",
+        help="keras or jax, and an interpreter that has it",
     )
     options = parser.parse_args()
-    sections = options.sections.replace(",", "")
-    if not sections or set(sections) - set(SECTIONS):
-        parser.error(f"--sections {options.sections}: expected some of {','.join(SECTIONS)}")
     peers = dict(peer.partition("=")[::2] for peer in options.peer)
     if set(peers) - {"keras", "jax"} or not all(peers.values()):
         parser.error("--peer: expected keras=PYTHON or jax=PYTHON")
+    # absolute, since workers run in another folder
+    peers = {name: os.path.abspath(which(python) or python) for name, python in peers.items()}
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Setting(Path(folder), options.quick, peers), sections)
+        found = measure(Path(folder), options.sections, peers, options.quick)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
+    print("\n".join([json.dumps(found["machine"]), "", *table(found)]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The training step in JAX: `lax.scan` over the tokens, compiled; Adam by hand.
 
-    python -m benchmarks.jax_peer REVIEWS.npz
+    python -m benchmarks.jax_peer IDS.npz
 
 Shapes: B reviews, T tokens, E embedding, H hidden units, N reviews.
 """
@@ -12,35 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.turns import Steps, serve
+from benchmarks.turns import serve
 
-BATCH, WORDS, LENGTH, E, H = 128, 10_000, 80, 100, 64
+BATCH, WORDS, E, H = 128, 10_000, 100, 64
 KEEP, LR, EPS = 0.8, 1e-3, 1e-7
-
-
-def first_weights() -> dict[str, Any]:
-    keys = iter(jax.random.split(jax.random.key(1), 6))
-    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
-    weights = {
-        "embedding": jax.random.uniform(next(keys), (WORDS, E), minval=-0.05, maxval=0.05),
-        "out": glorot(next(keys), (H, 1)),
-        "out_bias": jnp.zeros(1),
-    }
-    for layer, size in enumerate((E, H)):
-        weights |= {
-            f"in{layer}": glorot(next(keys), (size, H)),
-            f"hidden{layer}": orthogonal(next(keys), (H, H)),
-            f"bias{layer}": jnp.zeros(H),
-        }
-    return weights
+SHAPES = {
+    **{"embedding": (WORDS, E), "in0": (E, H), "in1": (H, H), "hidden0": (H, H)},
+    **{"hidden1": (H, H), "bias0": (H,), "bias1": (H,), "out": (H, 1), "out_bias": (1,)},
+}
 
 
 def loss_of(w: dict[str, Any], ids: Any, labels: Any, key: Any) -> Any:
     key0, key1 = jax.random.split(key)
     mask0 = jax.random.bernoulli(key0, KEEP, (BATCH, E)) / KEEP
     mask1 = jax.random.bernoulli(key1, KEEP, (BATCH, H)) / KEEP
-    x = w["embedding"][ids.T] * mask0  # (T, B, E)
-    projected = x @ w["in0"] + w["bias0"]  # (T, B, H), for all tokens at once
+    projected = (w["embedding"][ids.T] * mask0) @ w["in0"] + w["bias0"]  # (T, B, H)
 
     def token(states: Any, now: Any) -> Any:
         h0, h1 = states  # (B, H) each
@@ -68,15 +54,18 @@ def train_step(state: Any, ids: Any, labels: Any) -> Any:
     return (weights, means, squares, count, key), loss
 
 
-def make_step(path: str) -> Steps:
+def main(path: str) -> None:
     reviews = np.load(path)
-    ids = reviews["train_ids"][:, -LENGTH:].astype(np.int32)  # (N, T)
-    labels = reviews["train_labels"].astype(np.float32)  # (N,)
+    ids, labels = reviews["train_ids"], reviews["train_labels"]  # (N, T), (N,)
     rng = np.random.default_rng(1)
-    step = jax.jit(train_step, donate_argnums=0)
-    weights = first_weights()
+    keys = jax.random.split(jax.random.key(1), len(SHAPES))
+    weights = {
+        name: jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
+        for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)
+    }
     zeros = [jax.tree.map(jnp.zeros_like, weights) for _ in range(2)]
     state = (weights, *zeros, jnp.zeros(()), jax.random.key(2))
+    step = jax.jit(train_step, donate_argnums=0)
 
     def run(steps: int) -> None:
         nonlocal state
@@ -85,8 +74,8 @@ def make_step(path: str) -> Steps:
             state, loss = step(state, ids[rows], labels[rows])
         loss.block_until_ready()
 
-    return run
+    serve(run)
 
 
 if __name__ == "__main__":
-    serve(lambda: make_step(sys.argv[1]))
+    main(sys.argv[1])

@@ -1,9 +1,9 @@
 """The tutorial's program in TensorFlow: its training step in turns, or the whole process.
 
-    python -m benchmarks.keras_peer REVIEWS.npz [--whole]
+    python -m benchmarks.keras_peer IDS.npz [--whole]
 
-The network is written anew as the tutorial describes it: two `SimpleRNNCell`s with dropout in a
-`keras.Model`, unrolled with `tf.unstack`, Adam 1e-3 and binary cross-entropy.
+Written anew as the tutorial describes it: two `SimpleRNNCell`s with dropout in a `keras.Model`,
+unrolled with `tf.unstack`, Adam 1e-3 and binary cross-entropy.
 """
 
 import os
@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from benchmarks.turns import Steps, serve
+from benchmarks.turns import serve
 
-BATCH, WORDS, LENGTH, EMBEDDING, UNITS = 128, 10_000, 80, 100, 64
+BATCH, WORDS, EMBEDDING, UNITS = 128, 10_000, 100, 64
 
 
 class Rnn(keras.Model):
@@ -38,43 +38,31 @@ class Rnn(keras.Model):
         return tf.sigmoid(self.out(out1))
 
 
-def dataset(reviews: Any, part: str) -> Any:
-    arrays = reviews[f"{part}_ids"][:, -LENGTH:].astype(np.int32), reviews[f"{part}_labels"]
-    return tf.data.Dataset.from_tensor_slices(arrays).shuffle(1000).batch(BATCH, True)
-
-
-def compiled() -> Any:
+def main(path: str, whole: bool) -> None:
+    reviews = np.load(path)
+    train, test = (
+        tf.data.Dataset.from_tensor_slices((reviews[f"{split}_ids"], reviews[f"{split}_labels"]))
+        .shuffle(1000)
+        .batch(BATCH, drop_remainder=True)
+        for split in ("train", "test")
+    )
     model = Rnn()
     loss = keras.losses.BinaryCrossentropy()
     model.compile(keras.optimizers.Adam(0.001), loss, metrics=["accuracy"])
-    return model
-
-
-def make_step(path: str) -> Steps:
-    """Keras's own compiled step in a plain loop: `model.fit` around it would only add to it."""
-    model = compiled()
-    batches = iter(dataset(np.load(path), "train").repeat().prefetch(4))
-    step = model.make_train_function()
+    if whole:
+        model.fit(train, epochs=4, validation_data=test)
+        model.evaluate(test)
+        return
+    # the compiled step in a plain loop: `model.fit` around it would only add to it
+    batches, step = iter(train.repeat().prefetch(4)), model.make_train_function()
 
     def run(steps: int) -> None:
         for _ in range(steps):
             logs = step(batches)
         logs["loss"].numpy()
 
-    return run
-
-
-def whole(path: str) -> None:
-    """The tutorial's main function, with reviews that are already encoded."""
-    reviews = np.load(path)
-    train, test = dataset(reviews, "train"), dataset(reviews, "test")
-    model = compiled()
-    model.fit(train, epochs=4, validation_data=test)
-    model.evaluate(test)
+    serve(run)
 
 
 if __name__ == "__main__":
-    if "--whole" in sys.argv:
-        whole(sys.argv[1])
-    else:
-        serve(lambda: make_step(sys.argv[1]))
+    main(sys.argv[1], "--whole" in sys.argv)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_imdb.data.datamodule import ImdbDataModule
-    from lit_imdb.inference.classifier import SentimentClassifier, load
-    from lit_imdb.inference.prediction import Prediction
+    from lit_imdb.inference.classifier import Prediction, SentimentClassifier, load
     from lit_imdb.model.module import LitSentiment
     from lit_imdb.model.network import SentimentRNN
 
@@ -26,7 +25,7 @@ __all__ = [
 
 _HOME = {
     "ImdbDataModule": "lit_imdb.data.datamodule",
-    "Prediction": "lit_imdb.inference.prediction",
+    "Prediction": "lit_imdb.inference.classifier",
     "SentimentClassifier": "lit_imdb.inference.classifier",
     "load": "lit_imdb.inference.classifier",
     "LitSentiment": "lit_imdb.model.module",

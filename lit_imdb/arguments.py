@@ -5,9 +5,8 @@ COMMANDS = {
     "fit": "Train, test the best checkpoint, print a table; what no command means.",
     "validate": "Evaluate a checkpoint, the newest best one by default, on the validation part.",
     "test": "Evaluate a checkpoint, the newest best one by default, on the test part.",
-    "predict": "Label reviews with a checkpoint, the newest best one by default.",
 }
-ALONE = ("export", "serve")  # these need no Trainer: main() runs them without Lightning
+ALONE = ("predict", "export", "serve")  # these need no Trainer: main() runs them without Lightning
 _HELP = ("-h", "--help")
 
 

@@ -1,7 +1,6 @@
 """The command line: what Lightning's commands do here."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lit_imdb.errors import UserError
-from lit_imdb.inference.classifier import SentimentClassifier, encoder_of, network_of
-from lit_imdb.inference.inputs import check_one_process
-from lit_imdb.inference.outputs import Output
-from lit_imdb.inference.prediction_writer import PredictionWriter
-from lit_imdb.inference.quick import show
+from lit_imdb.inference.classifier import encoder_of
 from lit_imdb.memory import keep_freed_memory
 from lit_imdb.messages import keep_messages_short
 from lit_imdb.report.callback import Report
@@ -26,7 +21,7 @@ from lit_imdb.training.checkpoint import run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.loop import use_plain_loop
 from lit_imdb.training.progress import ProgressBar
-from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint
+from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
 
 
 class CLI(SettingsCLI):
@@ -56,10 +51,7 @@ class CLI(SettingsCLI):
         config = self._get(self.config_init, "trainer")
         own = config.callbacks or []
         callbacks: list[Callback] = [*own] if isinstance(own, list) else [own]
-        if self.subcommand == "predict":
-            callbacks.append(self._prediction_writer(config.enable_progress_bar is not False))
-            kwargs["enable_progress_bar"] = False  # the writer has its own
-        elif config.enable_progress_bar is not False:
+        if config.enable_progress_bar is not False:
             callbacks.append(ProgressBar())
         logger = config.logger
         if self.subcommand != "fit":
@@ -71,7 +63,7 @@ class CLI(SettingsCLI):
             if config.enable_checkpointing is not False and not config.fast_dev_run:
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
-            callbacks.append(self.history)
+            callbacks += [self.history, OptimizerCheck()]
             if self.config.fit.report:
                 callbacks.append(Report(self.history))
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
@@ -81,11 +73,6 @@ class CLI(SettingsCLI):
             )
         except (ValueError, TypeError, ImportError) as error:  # an unknown strategy or device
             raise UserError(f"--trainer: {error}") from error
-
-    def _prediction_writer(self, progress: bool) -> PredictionWriter:
-        data = self.config.predict.data
-        source = Path(data.predict_path) if data.predict_path else None
-        return PredictionWriter(Output(data.predict_output, source), progress)
 
     def _run_logger(self) -> TensorBoardLogger:
         """A new run folder, or the one that a resumed checkpoint lies in."""
@@ -128,23 +115,6 @@ class CLI(SettingsCLI):
 
     def test(self, **kwargs: Any) -> None:
         self._report("test", self.trainer.test(verbose=False, weights_only=True, **kwargs))
-
-    def predict(self, **kwargs: Any) -> None:
-        """Judges the reviews of --text, of --data.predict_path, or else the test part's."""
-        texts = self.config.predict.text
-        if texts:
-            if self.datamodule.reviews is not None:
-                raise UserError("--text and --data.predict_path do not go together: use one")
-            assert self.checkpoint is not None
-            net = network_of(self.checkpoint).to(self.trainer.strategy.root_device)
-            show(SentimentClassifier(net, encoder_of(self.checkpoint)), texts)
-            print(f"by {self.config.predict.ckpt_path}", file=sys.stderr)
-            return
-        # one core reads and tokenises; two threads for the network would only be in its way, and
-        # where other programs run they cost ten times what they gain
-        torch.set_num_threads(1)
-        check_one_process(self.datamodule.reviews, self.trainer.world_size)
-        self.trainer.predict(return_predictions=False, weights_only=True, **kwargs)
 
     def _report(self, part: str, found: Sequence[Mapping[str, float]]) -> None:
         if not self.trainer.is_global_zero:

@@ -51,14 +51,21 @@ def _again(args: list[str], checkpoint: str) -> str:
 
 
 def _run_alone(command: str, args: list[str]) -> None:
-    """Runs `lit_imdb.inference.COMMAND.COMMAND` with what its signature makes of the arguments."""
-    from jsonargparse import auto_cli
-
+    """Run `lit_imdb.inference.COMMAND.COMMAND` with what its signature makes of the arguments."""
     from lit_imdb.parser import Parser
 
     function = getattr(import_module(f"lit_imdb.inference.{command}"), command)
     prog = f"{os.path.basename(sys.argv[0])} {command}"
-    auto_cli(function, args=args, as_positional=False, parser_class=Parser, prog=prog)
+    parser = Parser(prog=prog)
+    own: set[str | int] = set()
+    if command == "predict":  # a signature cannot say these two
+        own = {"file", "text"}
+        files = "A .csv, .tsv, .jsonl, .parquet or .txt file, a folder of .txt files, or -."
+        parser.add_argument("file", type=str, nargs="?", metavar="FILE", help=files)
+        text = "A review to label, instead of a file; may be repeated."
+        parser.add_argument("--text", type=str, action="append", metavar="TEXT", help=text)
+    parser.add_function_arguments(function, as_positional=False, skip=own)
+    function(**vars(parser.parse_args(args)))
 
 
 def _stop(error: Exception, status: int) -> None:

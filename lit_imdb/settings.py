@@ -16,7 +16,13 @@ from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.parser import Parser
-from lit_imdb.training.checkpoint import LOGS, check_sizes, find_checkpoint, read_checkpoint
+from lit_imdb.training.checkpoint import (
+    LOGS,
+    check_resumable,
+    check_sizes,
+    find_checkpoint,
+    read_checkpoint,
+)
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
@@ -53,14 +59,15 @@ class SettingsCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, without the switches that would load a checkpoint with its code."""
-        hidden = {"weights_only", "verbose", "return_predictions"}
-        return {name: skip | hidden for name, skip in LightningCLI.subcommands().items()}
+        hidden = {"weights_only", "verbose"}
+        return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
         kwargs["epilog"] = (
-            "Two more commands: export (the model as a folder for other programs) and serve (a web "
-            f"page and a JSON endpoint), each with its --help. Short for --trainer.X: {short}."
+            "Three more commands, each with its --help: predict (labels for your own reviews), "
+            "export (the model as a folder for other programs) and serve (a web page and a JSON "
+            f"endpoint). Short for --trainer.X: {short}."
         )
         return super().init_parser(**kwargs)
 
@@ -90,13 +97,6 @@ class SettingsCLI(LightningCLI):
             parser.add_argument(
                 "--report", type=bool, default=True, help="Log plots and tables to TensorBoard."
             )
-        if subcommand == "predict":
-            parser.add_argument(
-                "--text",
-                action="append",
-                metavar="TEXT",
-                help="A review to judge, instead of --data.predict_path; may be given repeatedly.",
-            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -118,6 +118,7 @@ class SettingsCLI(LightningCLI):
             if f"{group}.{name}" != "model.vocab_size"  # follows data.vocab_size
         }
         if command == "fit":
+            check_resumable(path, self.checkpoint)
             saved["seed_everything"] = self.checkpoint["training"]["seed"]
         try:
             self._parser(command).set_defaults(saved)

@@ -2,21 +2,29 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from lit_imdb.data.datamodule import ImdbDataModule
-from lit_imdb.data.reviews import PARTS, Reviews
+from lit_imdb.data.prepare import Preparation
+from lit_imdb.data.source import open_source
+from lit_imdb.data.splits import SPLITS
 
 SETTINGS = {"tokenizer": "words", "vocab_size": 60, "max_length": 8, "val_fraction": 0.1}
 
 
+def preparation(source: Path, root: Path, **settings: object) -> Preparation:
+    form = {name: settings.pop(name) for name in ("text_column", "encoding") if name in settings}
+    settings = {**SETTINGS, **settings}
+    return Preparation(open_source(str(source), **form), root, **settings)  # type: ignore[arg-type]
+
+
 def texts_of(source: Path, **form: str) -> dict[str, list[tuple[str, int]]]:
-    """(text, label) of each part, as the program splits them."""
-    reviews = Reviews(str(source), 0.1, **form)
-    texts = [text for batch, _ in reviews.batches() for text in batch]
+    """(text, label) of each split, as the program makes them."""
+    prepared = preparation(source, Path("unused"), **form)
+    labels, splits, _ = prepared.rows
+    texts = [text for batch, _ in prepared.batches() for text in batch]
+    rows = list(zip(texts, labels.tolist(), splits.tolist(), strict=True))
     return {
-        name: [(texts[row], int(reviews.labels[row])) for row in np.flatnonzero(reviews.parts == n)]
-        for name, n in PARTS.items()
+        name: [(text, label) for text, label, split in rows if split == number]
+        for name, number in SPLITS.items()
     }
 
 

@@ -14,6 +14,7 @@ from conftest import ROOT
 class Server(NamedTuple):
     process: "subprocess.Popen[str]"
     port: int
+    first_line: str
 
     @property
     def url(self) -> str:
@@ -37,7 +38,7 @@ def serving(checkpoint: Path) -> Iterator[Server]:
         assert process.stdout is not None
         first = process.stdout.readline()
         assert first.startswith("http://127.0.0.1:"), first
-        yield Server(process, int(first.split()[0].rsplit(":", 1)[1]))
+        yield Server(process, int(first.split()[0].rsplit(":", 1)[1]), first)
     finally:
         process.kill()
         process.communicate()

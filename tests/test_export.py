@@ -10,17 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, TINY, Output, Trained
+from conftest import TINY, Output, Trained
 from networks import ThreeCells
 from torch import nn
 
 import lit_imdb
-from lit_imdb.data.text import TOKENIZERS, TextEncoder
-from lit_imdb.errors import UserError
 from lit_imdb.inference.card import model_card
-from lit_imdb.inference.classifier import network_of
 from lit_imdb.inference.onnx import write_onnx
-from lit_imdb.inference.preprocessing import preprocessing_of
+from lit_imdb.inference.origin import Origin
 from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.training.checkpoint import read_checkpoint
@@ -29,18 +26,22 @@ TEXTS = [
     "A lovely film, great!",
     "An awful<br />plot; it was\tDULL\n(and boring)...",
     "Nothing_known here: 100 % \u00dcBERRASCHEND, isn't it? #@$\u2028'quoted' \\ [x] ~",
-    "",
-    "?!",
+    *("", "?!", "zebra zebra"),
     "the film was with plot " * 50,
 ]
 SHAPES = [(1, 1), (1, 8), (3, 5), (17, 80), (64, 200)]
 FILES = {"MODEL_CARD.md", "example.py", "preprocessing.json", "vocabulary.txt"}
+formats = pytest.mark.parametrize("format", ["onnx", "torch"])
 
 
 @pytest.fixture
-def export(trained: Trained, run: Callable[..., Output], tmp_path: Path) -> Callable[[str], Path]:
+def best(trained: Trained) -> Path:
+    return trained.run / "checkpoints/best.ckpt"
+
+
+@pytest.fixture
+def export(best: Path, run: Callable[..., Output], tmp_path: Path) -> Callable[[str], Path]:
     """Exports the trained run in a format and returns the folder."""
-    best = trained.run / "checkpoints/best.ckpt"
 
     def export_here(format: str) -> Path:
         if format == "onnx":
@@ -54,19 +55,6 @@ def export(trained: Trained, run: Callable[..., Output], tmp_path: Path) -> Call
     return export_here
 
 
-def answers_of_example(folder: Path, cwd: Path, texts: list[str]) -> list[dict[str, Any]]:
-    """What example.py prints for the texts."""
-    done = subprocess.run(
-        [sys.executable, str(folder / "example.py"), *texts],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def model_of(folder: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     if (folder / "model.pt2").exists():
         program = torch.export.load(folder / "model.pt2").module()
@@ -77,16 +65,12 @@ def model_of(folder: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda ids: torch.from_numpy(session.run(["logits"], {"ids": ids.numpy()})[0])
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
-def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
-    export: Callable[[str], Path], trained: Trained, format: str
-) -> None:
-    model = model_of(export(format))
-    net = network_of(read_checkpoint(trained.run / "checkpoints/best.ckpt")).eval()
+def assert_same_logits(folder: Path, net: SentimentRNN) -> None:
+    model = model_of(folder)
     for shape in SHAPES:
-        ids = torch.randint(1, net.embedding.num_embeddings, shape)
-        for number, review in enumerate(ids):
-            review[: number % (shape[1] + 1)] = 0  # padding: reviews of 0 to T words
+        ids = torch.randint(1, net.embedding.num_embeddings, shape)  # (B, T)
+        lengths = torch.randint(0, shape[1] + 1, (shape[0], 1))  # (B, 1)
+        ids[torch.arange(shape[1]) < shape[1] - lengths] = 0  # padding in front
         with torch.no_grad():
             expected = net(ids)
         logits = model(ids)
@@ -94,7 +78,29 @@ def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+def assert_same_answers(folder: Path, checkpoint: Path, cwd: Path) -> None:
+    """What example.py prints is what the classifier answers."""
+    example = [sys.executable, str(folder / "example.py"), *TEXTS]
+    done = subprocess.run(example, cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = lit_imdb.load(checkpoint).predict(TEXTS)
+    assert [answer["label"] for answer in answers] == [one.label for one in expected]
+    for answer, one in zip(answers, expected, strict=True):
+        assert answer["probability"] == (
+            None if one.probability is None else pytest.approx(one.probability, abs=1e-5)
+        )
+    assert [answer["label"] for answer in answers].count("") >= 3
+
+
+@formats
+def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
+    export: Callable[[str], Path], best: Path, format: str
+) -> None:
+    assert_same_logits(export(format), lit_imdb.load(best).net)
+
+
+@formats
 def test_a_third_cell_is_exported_too(format: str, tmp_path: Path) -> None:
     net = ThreeCells(20, 6, 5).eval()
     if format == "onnx":
@@ -102,20 +108,15 @@ def test_a_third_cell_is_exported_too(format: str, tmp_path: Path) -> None:
         write_onnx(net, tmp_path / "model.onnx")
     else:
         write_torch(net, tmp_path / "model.pt2")
-    model = model_of(tmp_path)
-    for shape in SHAPES:
-        ids = torch.randint(0, 20, shape)
-        ids[:, : shape[1] // 2] = 0  # padding
-        with torch.no_grad():
-            torch.testing.assert_close(model(ids), net(ids), rtol=0, atol=1e-5)
+    assert_same_logits(tmp_path, net)
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@formats
 def test_example_gives_the_classifiers_answers(
-    export: Callable[[str], Path], trained: Trained, tmp_path: Path, format: str
+    export: Callable[[str], Path], best: Path, tmp_path: Path, format: str
 ) -> None:
     folder = export(format)
-    assert_same_answers(folder, trained.run / "checkpoints/best.ckpt", tmp_path)
+    assert_same_answers(folder, best, tmp_path)
     example = (folder / "example.py").read_text()
     assert "lit_imdb" not in example
     assert ("import torch" in example) == (format == "torch")
@@ -129,28 +130,8 @@ def test_example_follows_basic_english_too(
     assert done.status == 0, done
     assert run("export", "--output", "out").status == 0
     assert "!" in (tmp_path / "out/vocabulary.txt").read_text().splitlines()
-    assert_same_answers(
-        tmp_path / "out", tmp_path / "logs/imdb/version_0/checkpoints/best.ckpt", tmp_path
-    )
-
-
-def test_tokenizer_without_rules_is_not_exported_with_those_of_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(TOKENIZERS, "letters", list)
-    with pytest.raises(UserError, match="no export rules for the tokenizer 'letters'"):
-        preprocessing_of(TextEncoder(["<pad>", "<unk>"], "letters"))
-
-
-def assert_same_answers(folder: Path, checkpoint: Path, cwd: Path) -> None:
-    expected = lit_imdb.load(checkpoint).predict(TEXTS)
-    answers = answers_of_example(folder, cwd, TEXTS)
-    assert [answer["label"] for answer in answers] == [one.label for one in expected]
-    for answer, one in zip(answers, expected, strict=True):
-        assert answer["probability"] == (
-            None if one.probability is None else pytest.approx(one.probability, abs=1e-5)
-        )
-    assert {answer["label"] for answer in answers} >= {""}
+    best = tmp_path / "logs/imdb/version_0/checkpoints/best.ckpt"
+    assert_same_answers(tmp_path / "out", best, tmp_path)
 
 
 def test_folder_holds_what_a_stranger_needs(export: Callable[[str], Path]) -> None:
@@ -163,40 +144,47 @@ def test_folder_holds_what_a_stranger_needs(export: Callable[[str], Path]) -> No
     assert (rules["pad_id"], rules["unk_id"]) == (0, 1)
 
 
-def test_card_has_the_figures_of_the_run(export: Callable[[str], Path], trained: Trained) -> None:
+def test_card_has_the_metrics_of_the_run(export: Callable[[str], Path], trained: Trained) -> None:
     card = (export("onnx") / "MODEL_CARD.md").read_text()
     results = json.loads((trained.run / "results.json").read_text())
     assert f"| test | {results['test_acc']:.2%} | {results['test_loss']:.4f} |" in card
+    assert f"`best.ckpt` (validation accuracy {100 * results['val_acc']:.1f} %)" in card
     assert f"train {results['reviews']['train']}" in card
     assert "`corpus.csv`" in card
     assert str(trained.folder) not in card, "the card goes to strangers"
+    assert "$" not in card
 
 
 def test_card_claims_nothing_of_own_reviews_but_their_file(
-    export: Callable[[str], Path], trained: Trained
+    export: Callable[[str], Path], best: Path
 ) -> None:
     card = (export("onnx") / "MODEL_CARD.md").read_text()
     assert not re.search("IMDB|[Ff]ilm|English", card)
     assert "It learned from the reviews in `corpus.csv`, labelled neg and pos:" in card
-    checkpoint = read_checkpoint(trained.run / "checkpoints/best.ckpt")
+    checkpoint = read_checkpoint(best)
     for source in ("hub", "package", "auto"):
         checkpoint["datamodule_hyper_parameters"]["source"] = source
-        card = model_card(Path("elsewhere/best.ckpt"), checkpoint, "torch")
+        card = model_card(Origin(Path("elsewhere/best.ckpt"), 0.8), checkpoint, "torch")
         assert card.startswith("# IMDB sentiment")
         assert "It learned from English film reviews with a clear verdict" in card
 
 
-def test_card_says_what_it_does_not_know(
-    run: Callable[..., Output], trained: Trained, tmp_path: Path
+def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
+    run: Callable[..., Output], best: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "alone.ckpt").write_bytes((trained.run / "checkpoints/best.ckpt").read_bytes())
+    checkpoint = torch.load(best, weights_only=True)
+    for state in checkpoint["callbacks"].values():
+        state.clear()
+    torch.save(checkpoint, tmp_path / "alone.ckpt")
     done = run("export", "--ckpt_path", "alone.ckpt", "--format", "torch", "--output", "out")
-    assert done.status == 0, done
+    assert (done.status, done.err) == (0, "model: alone.ckpt, validation accuracy unknown\n")
     card = (tmp_path / "out/MODEL_CARD.md").read_text()
     assert "Unknown: the run's results.json was not beside the checkpoint" in card
+    assert "Warning" not in card
+    assert "close to guessing" in model_card(Origin(Path("a"), 0.51), checkpoint, "torch")
 
 
-def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_figures(
+def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_metrics(
     run: Callable[..., Output], trained: Trained, tmp_path: Path
 ) -> None:
     last = trained.run / "checkpoints/last.ckpt"
@@ -205,53 +193,47 @@ def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_figures(
 
 
 def test_existing_folder_is_refused_and_left_alone(
-    fails: Callable[..., str], trained: Trained, tmp_path: Path
+    fails: Callable[..., str], best: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").mkdir()
-    best = trained.run / "checkpoints/best.ckpt"
     assert "is there already" in fails("export", "--ckpt_path", best, "--output", "mine")
     assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_failed_export_leaves_nothing_behind(
-    run: Callable[..., Output],
-    trained: Trained,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., Output], best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object) -> str:
         raise RuntimeError("no")
 
     monkeypatch.setattr("lit_imdb.inference.export.model_card", fail)
-    best = trained.run / "checkpoints/best.ckpt"
     done = run("export", "--ckpt_path", best, "--format", "torch", "--output", "out")
     assert done.status == 1
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@formats
 @pytest.mark.parametrize("cell", [nn.GRUCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")], ids=str)
 def test_other_cells_are_not_exported(
     cell: nn.Module,
     format: str,
     fails: Callable[..., str],
-    trained: Trained,
+    best: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     net = SentimentRNN(60, 6, 5)
     net.add_module("cell1", cell)
     monkeypatch.setattr("lit_imdb.inference.export.network_of", lambda checkpoint: net)
-    best = trained.run / "checkpoints/best.ckpt"
     assert f"cannot export {cell}" in fails("export", "--ckpt_path", best, "--format", format)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_onnx_is_one_line_that_says_what_to_install(
-    fails: Callable[..., str], trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fails: Callable[..., str], best: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    line = fails("export", "--ckpt_path", trained.run / "checkpoints/best.ckpt")
+    line = fails("export", "--ckpt_path", best)
     assert 'pip install -c constraints.txt -e ".[onnx]"' in line
     assert list(tmp_path.iterdir()) == []
 
@@ -269,17 +251,3 @@ def test_mistakes_are_one_line(
     fails: Callable[..., str], arguments: list[str], expected: str
 ) -> None:
     assert expected in fails("export", *arguments)
-
-
-def test_commands_without_trainer_are_listed_and_start_without_lightning(
-    run: Callable[..., Output],
-) -> None:
-    listed = run("--help").out
-    assert "export" in listed
-    assert "serve" in listed
-    code = (
-        "import sys; from lit_imdb.main import main\n"
-        "try: main(['export', '--ckpt_path', 'nowhere.ckpt'])\n"
-        "except SystemExit: sys.exit('pytorch_lightning' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

@@ -24,7 +24,7 @@ from lit_imdb.model.folded import fold
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for, has_begun
-from lit_imdb.model.threads import own_threads
+from lit_imdb.model.threads import single_torch_thread
 
 Gradients = dict[str, Tensor]
 
@@ -89,7 +89,7 @@ def test_the_tutorials_sizes_train_as_in_the_plain_loop() -> None:
         assert (found - expected[name]).norm() <= 1e-5 * expected[name].norm(), name
 
 
-def test_the_way_back_is_the_derivative() -> None:
+def test_the_backward_pass_is_the_derivative() -> None:
     torch.manual_seed(0)
     cells = [nn.RNNCell(3, 4).double(), nn.RNNCell(4, 4).double()]
     table = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
@@ -112,7 +112,7 @@ def test_the_number_of_threads_changes_no_digit(
     found = []
     for number in (1, 2, 3, 8):
         set_threads(number)
-        with own_threads():
+        with single_torch_thread():
             found.append(gradients_of(net, "fused", ids, seed))
     for other in found[1:]:
         for name, value in found[0].items():
@@ -136,16 +136,16 @@ def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int],
     meanwhile = []
 
     def fail() -> None:
-        with own_threads():
-            with own_threads():
-                meanwhile.append((torch.get_num_threads(), threads.number()))
-            meanwhile.append((torch.get_num_threads(), threads.number()))
+        with single_torch_thread():
+            with single_torch_thread():
+                meanwhile.append((torch.get_num_threads(), threads.thread_count()))
+            meanwhile.append((torch.get_num_threads(), threads.thread_count()))
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert meanwhile == [(1, 3)] * 2
-    assert torch.get_num_threads() == threads.number() == 3
+    assert torch.get_num_threads() == threads.thread_count() == 3
 
 
 def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:
@@ -248,7 +248,7 @@ def test_it_is_for_32_and_64_bits_on_cpus() -> None:
 def test_a_fork_has_threads_of_its_own(set_threads: Callable[[int], None]) -> None:
     set_threads(2)
     net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), torch.ones(70, 3).long()
-    with torch.no_grad(), own_threads():
+    with torch.no_grad(), single_torch_thread():
         expected = net(ids)
         context = multiprocessing.get_context("fork")
         results = context.Queue()
@@ -371,13 +371,6 @@ def test_types_that_differ_are_said_or_brought_together() -> None:
         net(ids)
 
 
-def test_a_stale_number_of_features_is_no_access_to_memory() -> None:
-    net, ids = SentimentRNN(9, 6, 5, engine="fused").eval(), torch.ones(2, 3).long()
-    expected = net(ids)
-    net.cell1.input_size = 3_000_000
-    torch.testing.assert_close(fold(net)(ids), expected)
-
-
 def test_an_embedding_that_does_more_than_look_up_is_asked() -> None:
     net, ids = SentimentRNN(9, 6, 5, dropout=0), torch.tensor([[0, 1, 2], [3, 0, 0]])
     net.embedding = nn.Embedding(9, 6, padding_idx=0)
@@ -400,20 +393,8 @@ def test_threads_work_on_to_the_end_when_one_fails(set_threads: Callable[[int], 
         done.append(piece)
 
     with pytest.raises(KeyboardInterrupt):
-        threads.share(run, 4)
+        threads.run_parallel(run, 4)
     assert done == [1, 3]
-
-
-@pytest.mark.slow
-def test_it_works_while_the_interpreter_ends(tmp_path: Path) -> None:
-    script = (
-        "import atexit, torch; from lit_imdb.model.network import SentimentRNN\n"
-        "torch.set_num_threads(2); net = SentimentRNN(9, 6, 5, 0, 'fused')\n"
-        "ids = torch.ones(70, 3).long(); net(ids)\n"
-        "atexit.register(lambda: print(net(ids).shape))"
-    )
-    output = run_script(script, tmp_path)
-    assert output.out == "torch.Size([70])\n", output.err
 
 
 def test_a_compiled_network_asks_for_the_loops() -> None:
@@ -432,36 +413,3 @@ def test_a_review_more_changes_no_gradient_of_an_infinite_weight() -> None:
         found.append(net.cell0.bias_ih.grad)
     assert torch.equal(*found)
     assert found[0].isfinite().all()
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
-@pytest.mark.parametrize("common", [0.0, 0.9], ids=["even", "one word nearly all the time"])
-def test_the_pieces_of_an_embeddings_gradient_are_the_whole(parts: int, common: float) -> None:
-    reviews, steps, together, words, features = (
-        11,
-        6,
-        8,
-        23,
-        5,
-    )  # two pieces, the last in part empty
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(words, (reviews, steps), generator=generator)
-    ids[torch.rand(ids.shape, generator=generator) < common] = 4
-    gradients = torch.randn(2, steps, together, features, generator=generator)
-    table = torch.full((words, features), torch.nan)  # as memory may be
-    for part in range(parts):
-        kernels.sum_by_word(gradients.numpy(), ids.numpy(), part, parts, table.numpy())
-    of_each = gradients.transpose(1, 2).flatten(0, 1)[:reviews]  # (B, T, E)
-    expected = torch.zeros(words, features).index_add_(0, ids.flatten(), of_each.flatten(0, 1))
-    torch.testing.assert_close(table, expected)
-
-
-def test_the_pieces_of_an_embeddings_gradient_take_equally_long() -> None:
-    ids = np.concatenate([np.arange(1000) // 4, np.arange(1000)]).reshape(2, 1000)
-    gradients = np.zeros((1, 1000, 8, 2), np.float32)
-    table = np.full((1000, 2), np.nan, np.float32)
-    kernels.sum_by_word(gradients, ids, 0, 2, table)
-    mine = int((table[:, 0] == 0).sum())
-    cost = 1 + 2 * np.bincount(ids.flatten(), minlength=1000)
-    assert cost[:mine].sum() == pytest.approx(cost.sum() / 2, abs=int(cost.max()))
-    assert np.isnan(table[mine:]).all()

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
-from lit_imdb.data import text as texts
-from lit_imdb.data.source import open_corpus
+from lit_imdb.data.source import open_source
 from lit_imdb.data.tables import READERS, read_rows
-from lit_imdb.data.text import PAD_ID, TextEncoder, last_words, words
+from lit_imdb.data.text import BASIC_ENGLISH, PAD_ID, TOKENIZERS, WORDS, TextEncoder, Tokenizer
 from lit_imdb.errors import UserError
 from lit_imdb.training.checkpoint import read_checkpoint
 
@@ -33,7 +33,24 @@ pytestmark = pytest.mark.fuzz
 
 # Any character, lone surrogates included, and pieces that the filter or the vocabulary know.
 PIECES = st.sampled_from(
-    ["<br />", "Film", "isn't", " ", "\n", "\x00", "\ud800", "\u0130", "ß", ".", "\x1f", "\u2028"]
+    [
+        "<br />",
+        '"',
+        "'",
+        "?",
+        ";",
+        "Film",
+        "isn't",
+        " ",
+        "\n",
+        "\x00",
+        "\ud800",
+        "\u0130",
+        "ß",
+        ".",
+        "\x1f",
+        "\u2028",
+    ]
 )
 TEXTS = st.text(st.characters(exclude_categories=())) | st.lists(PIECES).map("".join)
 FILTER = set('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n')  # Keras's
@@ -65,22 +82,28 @@ def many(request: pytest.FixtureRequest) -> Many:
 def test_words_hold_no_separator_and_split_no_further(many: Many) -> None:
     @many(2500, TEXTS)
     def check(text: str) -> None:
-        found = words(text)
+        found = WORDS.split(text)
         assert not any(set(word) & FILTER or word.split() != [word] for word in found)
         # a character may fall into several when lowered, and these may fall again: not at rest yet
-        assert [word.lower() for word in found] == words(" ".join(found))
+        assert [word.lower() for word in found] == WORDS.split(" ".join(found))
 
 
-def test_last_words_are_the_last_of_the_words(many: Many) -> None:
-    @many(2000, TEXTS, st.integers(1, 12))
-    def check(text: str, count: int) -> None:
-        assert last_words(text, count) == words(text)[-count:]
+def test_tokens_are_what_the_exported_rules_say(many: Many) -> None:
+    @many(2500, st.sampled_from(list(TOKENIZERS.values())), TEXTS, st.integers(1, 12))
+    def check(tokenizer: Tokenizer, text: str, count: int) -> None:
+        by_rules = text.lower()
+        for pattern, replacement in tokenizer.rules:
+            by_rules = re.sub(pattern, replacement, by_rules)
+        assert tokenizer.split(text) == by_rules.split()
+        assert tokenizer.last(text, count) == by_rules.split()[-count:]
 
 
-def test_basic_english_takes_any_text(many: Many) -> None:
-    @many(500, TEXTS)
+def test_basic_english_is_torchtexts(many: Many) -> None:
+    from torchtext.data.utils import get_tokenizer
+
+    @many(1000, TEXTS)
     def check(text: str) -> None:
-        assert all(token.split() == [token] for token in texts.basic_english(text))
+        assert BASIC_ENGLISH.split(text) == get_tokenizer("basic_english")(text)
 
 
 def test_ids_are_known_and_padded_in_front(many: Many) -> None:
@@ -126,7 +149,7 @@ def test_any_bytes_are_rows_or_an_error(many: Many, tmp_path: Path) -> None:
         with contextlib.suppress(UserError):
             assert all(isinstance(row, dict) for row in read_rows(path))
         with contextlib.suppress(UserError):
-            for part in open_corpus(str(path)).parts.values():
+            for part in open_source(str(path)).parts().values():
                 assert all(label in (0, 1) for _, label in part())
 
 

@@ -35,6 +35,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_reachable_hub_is_used_and_its_reviews_stay_when_it_is_gone(
     files: dict[str, bytes], workspace: Path
 ) -> None:
@@ -45,7 +46,7 @@ def test_a_reachable_hub_is_used_and_its_reviews_stay_when_it_is_gone(
     assert WARNING not in done.err
     results = results_of(workspace / "logs/imdb/version_0")
     assert results["source"] == "hub"
-    assert results["reviews"] == {"train": 72, "val": 8, "test": 30}  # its own test part
+    assert results["reviews"] == {"train": 72, "val": 8, "test": 30}  # its own test split
 
     # Prepared for other settings, so that the reviews come from what `datasets` has on disk.
     script = f"""
@@ -85,7 +86,7 @@ def test_a_hub_that_refuses_leaves_the_package_with_one_warning(
     done = train_py(*TINY, *QUICK, cwd=workspace, **environment)
     assert done.status == 0, done
     assert done.err.count(WARNING) == 1
-    assert "20 of them held out as the test part" in done.err
+    assert "20 of them held out as the test split" in done.err
     assert "not on the official test split" in done.err
     results = results_of(workspace / "logs/imdb/version_0")
     assert results["source"] == "package"
@@ -93,6 +94,7 @@ def test_a_hub_that_refuses_leaves_the_package_with_one_warning(
     assert "source: package" in (workspace / "logs/imdb/version_0/hparams.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["closed", "silent"])
 def test_auto_gives_up_on_the_hub_in_less_than_five_seconds(
     kind: str, small_package: dict[str, str], workspace: Path

@@ -54,7 +54,7 @@ def test_order_is_a_function_of_seed_and_epoch_alone(corpus: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_restored_loader_goes_on_with_the_same_next_batches(corpus: Path) -> None:
+def test_a_restored_loader_resumes_with_the_same_next_batches(corpus: Path) -> None:
     part = data_of(corpus).parts["train"]
     loader = BatchLoader(part, 16, seed=5)
     loader.set_epoch(2)

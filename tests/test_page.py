@@ -136,9 +136,15 @@ def test_markup_in_an_answer_stays_text(page: Any) -> None:
     assert "owned" not in page.title
 
 
-def test_empty_review_gets_a_reason(page: Any) -> None:
+def test_empty_review_gets_a_reason_and_so_does_one_of_unknown_words(page: Any) -> None:
     page.find_element("id", "send").click()
     assert "no word to read" in verdict(page)
+    box(page).send_keys("zebra", Keys.CONTROL + Keys.ENTER)
+    WebDriverWait(page, 15).until(lambda _: "no known word to read" in verdict(page))
+
+
+def test_page_names_its_model(page: Any) -> None:
+    assert "best.ckpt, validation accuracy" in page.find_element("id", "model").text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

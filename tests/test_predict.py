@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Output, Trained, make_reviews, results_of, train_py
+import torch
+from conftest import ROOT, Output, Trained, make_reviews, results_of, run_script
+from prepared import texts_of
+
+import lit_imdb
+from lit_imdb.errors import UserError
 
 Run = Callable[..., Output]
 
@@ -28,11 +33,9 @@ NAMES = ["label", "probability", "unknown_words", "reason"]
 
 @pytest.fixture
 def predict(run: Run, trained: Trained) -> Run:
-    """Runs `predict` with the tiny checkpoint, where no training data can be found."""
+    """Runs `predict` with the tiny checkpoint."""
     ckpt = trained.run / "checkpoints/best.ckpt"
-    return lambda *args: run(
-        *("predict", "--ckpt_path", ckpt, "--accelerator", "cpu", "--data.source", "gone"), *args
-    )
+    return lambda *args: run("predict", "--ckpt_path", ckpt, *args)
 
 
 def write(path: Path, texts: list[str | None]) -> Path:
@@ -79,12 +82,10 @@ def probabilities(rows: list[dict[str, Any]]) -> list[float | None]:
 def test_every_row_comes_back_in_order_with_its_columns(
     given: str, wanted: str, predict: Run, trained: Trained, workspace: Path
 ) -> None:
-    import lit_imdb
-
     source = write(workspace / given, TEXTS)
-    done = predict("--data.predict_path", source, "--data.predict_output", wanted)
+    done = predict(source, "--output", wanted)
     assert (done.status, done.out) == (0, ""), done
-    assert f"606 reviews, 3 of them empty -> {wanted}" in done.err
+    assert f"606 reviews, 3 of them without an answer -> {wanted}" in done.err
     rows = read(workspace / wanted)
     own = ["text"] if given == "in.txt" else ["id", "text"]
     assert [list(row) for row in rows] == [own + NAMES] * len(TEXTS)
@@ -97,7 +98,7 @@ def test_every_row_comes_back_in_order_with_its_columns(
     for got, one in zip(probabilities(rows), expected, strict=True):
         assert got == (None if one is None else pytest.approx(one, abs=1e-5))
     assert float(rows[5]["unknown_words"]) == pytest.approx(0.5)  # "zebra" of "lovely zebra"
-    assert not list(workspace.glob("*.partial"))
+    assert not list(workspace.glob(".*"))
 
 
 def test_parquet_keeps_its_column_types(predict: Run, workspace: Path) -> None:
@@ -112,14 +113,14 @@ def test_parquet_keeps_its_column_types(predict: Run, workspace: Path) -> None:
         }
     )
     pq.write_table(table, workspace / "in.parquet")
-    done = predict("--data.predict_path", "in.parquet", "--data.predict_output", "out.parquet")
+    done = predict("in.parquet", "--output", "out.parquet")
     assert done.status == 0, done
     assert pq.read_table(workspace / "out.parquet").select(table.column_names) == table
 
 
 def test_a_column_called_label_is_kept(predict: Run, workspace: Path) -> None:
     (workspace / "in.jsonl").write_text('{"text": "a great film", "label": 0}\n')
-    done = predict("--data.predict_path", "in.jsonl")
+    done = predict("in.jsonl")
     row = json.loads(done.out)
     assert row["label"] == 0
     assert row["predicted_label"] in ("neg", "pos")
@@ -129,7 +130,7 @@ def test_a_folder_gives_a_row_for_each_text_file(predict: Run, workspace: Path) 
     (workspace / "reviews").mkdir()
     for name, text in (("b.txt", "two\nlines"), ("a.txt", "great"), ("c.md", "no review")):
         (workspace / "reviews" / name).write_text(text)
-    rows = [json.loads(line) for line in predict("--data.predict_path", "reviews").out.splitlines()]
+    rows = [json.loads(line) for line in predict("reviews").out.splitlines()]
     assert [(row["file"], row["text"]) for row in rows] == [
         ("a.txt", "great"),
         ("b.txt", "two\nlines"),
@@ -138,35 +139,53 @@ def test_a_folder_gives_a_row_for_each_text_file(predict: Run, workspace: Path) 
 
 def test_another_column_and_another_encoding(predict: Run, workspace: Path) -> None:
     (workspace / "in.csv").write_bytes("review\nCaf\xe9 was great\n".encode("cp1252"))
-    settings = ["--data.text_column", "review", "--data.encoding", "cp1252"]
-    done = predict("--data.predict_path", "in.csv", *settings)
+    done = predict("in.csv", "--text_column", "review", "--encoding", "cp1252")
     assert json.loads(done.out)["review"] == "Caf\xe9 was great"
 
 
-def test_the_test_part_is_judged_as_the_test_command_judged_it(trained: Trained, run: Run) -> None:
-    import torch
-    from torch.nn.functional import binary_cross_entropy
-
-    ckpt = trained.run / "checkpoints/best.ckpt"
-    args = ("--ckpt_path", ckpt, "--accelerator", "cpu", "--data.source", trained.corpus)
-    rows = [json.loads(line) for line in run("predict", *args).out.splitlines()]
-    assert [list(row) for row in rows] == [NAMES] * 40
-    labels = torch.tensor([0.0] * 20 + [1.0] * 20)
-    loss = binary_cross_entropy(torch.tensor([row["probability"] for row in rows]), labels)
-    assert float(loss) == pytest.approx(results_of(trained.run)["test_loss"], abs=1e-5)
-
-
-def test_texts_are_answered_with_the_words_that_moved_them(predict: Run) -> None:
-    done = predict("--text", "A <b>lovely</b> film", "--text", "[red]awful\x1b[31m", "--text", " ")
+def test_texts_are_answered_with_the_words_that_moved_them(predict: Run, trained: Trained) -> None:
+    texts = ["A <b>lovely</b> film", "[red]awful\x1b[31m", "zebra", " "]
+    done = predict(*(part for text in texts for part in ("--text", text)))
     assert done.status == 0, done
     lines = done.out.splitlines()
-    assert lines[0].startswith(("neg 0.", "pos 0."))
+    lovely, awful, *_ = lit_imdb.load(trained.run / "checkpoints/best.ckpt").predict(texts)
+    assert lovely.probability is not None
+    assert lines[0].startswith(f"{lovely.label} (positive: {100 * lovely.probability:.1f} %)")
     assert lines[1] == "  read:  a b lovely b film"
     assert lines[2].startswith("  moved: ")
+    assert lines[3].startswith(awful.label)
     assert "\x1b" not in done.out
-    assert lines[-1] == "empty review: no word to read"
-    assert done.err.splitlines()[-1].startswith("by ")  # which checkpoint answered
-    assert done.err.splitlines()[-1].endswith("best.ckpt")
+    assert lines[-2:] == [
+        "no answer: no known word to read",
+        "no answer: empty review: no word to read",
+    ]
+
+
+def test_the_model_is_named_with_its_validation_accuracy(
+    predict: Run, trained: Trained, workspace: Path
+) -> None:
+    ckpt = trained.run / "checkpoints/best.ckpt"
+    accuracy = 100 * results_of(trained.run)["val_acc"]
+    (workspace / "in.txt").write_text("a great film\n")
+    for args in (["--text", "good"], ["in.txt"]):
+        assert predict(*args).err == f"model: {ckpt}, validation accuracy {accuracy:.1f} %\n"
+
+
+def test_a_checkpoint_has_the_accuracy_of_its_own_weights(
+    run: Run, trained: Trained, workspace: Path
+) -> None:
+    checkpoint = torch.load(trained.run / "checkpoints/last.ckpt", weights_only=True)
+    (history,) = (one for one in checkpoint["callbacks"].values() if "validations" in one)
+    history["validations"] = [{"epoch": 1.0, "val/acc": 0.9}, {"epoch": 2.0, "val/acc": 0.51}]
+
+    def said(epoch: int) -> list[str]:
+        torch.save({**checkpoint, "epoch": epoch}, workspace / "last.ckpt")
+        return run("predict", "--text", "good", "--ckpt_path", "last.ckpt").err.splitlines()
+
+    after_second, within_third = said(1), said(2)
+    assert after_second[0] == "model: last.ckpt, validation accuracy 51.0 %"
+    assert after_second[1].startswith("warning: this model is close to guessing")
+    assert within_third == ["model: last.ckpt, validation accuracy unknown"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +216,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     name: str, content: bytes, message: str, predict: Run, workspace: Path
 ) -> None:
     (workspace / name).write_bytes(content)
-    done = predict("--data.predict_path", name, "--data.predict_output", "out.csv")
+    done = predict(name, "--output", "out.csv")
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1), done
     assert message in done.err
     assert [path.name for path in workspace.iterdir() if "out" in path.name] == []
@@ -206,19 +225,21 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--data.predict_path", "gone.csv"], "no such file or folder: gone.csv"),
-        (["--data.predict_path", "in.txt", "--data.predict_output", "out.xlsx"], "'.xlsx'"),
-        (["--data.predict_path", "in.txt", "--data.predict_output", "no/o.csv"], "no such folder"),
-        (["--data.predict_path", "in.txt", "--text", "good"], "do not go together"),
-        (["--data.predict_path", "reviews"], "no .txt files"),
-        (["--data.predict_path", "-", "--devices", "2"], "cannot be shared by 2 processes"),
+        ([], "expected a file or texts"),
+        (["gone.csv"], "no such file or folder: gone.csv"),
+        (["in.txt", "--output", "out.xlsx"], "'.xlsx'"),
+        (["in.txt", "--output", "no/o.csv"], "no such folder"),
+        (["in.txt", "--output", "reviews.csv"], "is a folder"),
+        (["in.txt", "--text", "good"], "expected a file or texts"),
+        (["in.txt", "--device", "gpu0"], "device gpu0"),
+        (["reviews.csv"], "no .txt files"),
     ],
 )
 def test_bad_arguments_are_one_line(
     args: list[str], message: str, predict: Run, workspace: Path
 ) -> None:
     (workspace / "in.txt").write_text("good\n")
-    (workspace / "reviews").mkdir()
+    (workspace / "reviews.csv").mkdir()
     done = predict(*args)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1), done
     assert message in done.err
@@ -227,21 +248,23 @@ def test_bad_arguments_are_one_line(
 def test_rows_that_do_not_fit_a_csv_are_named(predict: Run, workspace: Path) -> None:
     lines = ['{"text": "good"}\n'] * 600 + ['{"text": "bad", "stars": 1}\n']
     (workspace / "in.jsonl").write_text("".join(lines))
-    done = predict("--data.predict_path", "in.jsonl", "--data.predict_output", "out.csv")
+    done = predict("in.jsonl", "--output", "out.csv")
     assert (done.status, done.err.count("\n")) == (2, 1), done
     assert "rows 513 to 601 do not fit" in done.err
     assert not list(workspace.glob("*out.csv*"))
 
 
-def start_on_standard_input(trained: Trained, cwd: Path, *args: str) -> "subprocess.Popen[bytes]":
+def start(trained: Trained, cwd: Path, *args: str) -> "subprocess.Popen[bytes]":
+    """`predict` in a process group of its own, with its standard streams as pipes."""
     ckpt = str(trained.run / "checkpoints/best.ckpt")
-    command = [sys.executable, str(ROOT / "train.py"), "predict", "--ckpt_path", ckpt, *args]
     process = subprocess.Popen(
-        [*command, "--accelerator", "cpu", "--data.predict_path", "-"],
+        [sys.executable, str(ROOT / "train.py"), "predict", "--ckpt_path", ckpt, *args],
         cwd=cwd,
+        env={**os.environ, "XDG_CACHE_HOME": str(trained.cache)},  # compiled code is there
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     timer = threading.Timer(120, process.kill)  # a test that waits for ever says nothing
     timer.daemon = True
@@ -249,63 +272,123 @@ def start_on_standard_input(trained: Trained, cwd: Path, *args: str) -> "subproc
     return process
 
 
+def wait_until_written(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or not path.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_answers_appear_while_standard_input_is_still_open(
     trained: Trained, workspace: Path
 ) -> None:
-    process = start_on_standard_input(trained, workspace)
+    process = start(trained, workspace, "-")
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(b"a great film\n" * 1024)  # two steps: one is read ahead
+    assert process.stderr is not None
+    process.stdin.write(b"a great film\n" * 512)
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["text"] == "a great film"
-    assert process.stderr is not None
     process.stdin.write(b"the last one")
     process.stdin.close()
     lines = process.stdout.read().splitlines()  # all but the first
-    assert (process.wait(), process.stderr.read()) == (0, b"")
-    assert len(lines) == 1024
+    assert process.wait() == 0
+    assert process.stderr.read().startswith(b"model: ")
+    assert len(lines) == 512
     assert json.loads(lines[-1])["text"] == "the last one"
 
 
 def test_killed_half_way_leaves_no_output_and_a_second_call_completes(
     trained: Trained, workspace: Path, predict: Run
 ) -> None:
-    process = start_on_standard_input(trained, workspace, "--data.predict_output", "out.csv")
+    process = start(trained, workspace, "-", "--output", "out.csv")
     assert process.stdin is not None
     process.stdin.write(b"a great film\n" * 1100)
     process.stdin.flush()
-    partial = workspace / ".out.csv.partial"
-    deadline = time.monotonic() + 60
-    while not partial.exists() or not partial.stat().st_size:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    temporary = workspace / ".out.csv.tmp"
+    wait_until_written(temporary)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (workspace / "out.csv").exists()
     source = write(workspace / "in.txt", ["a great film"] * 1100)
-    done = predict("--data.predict_path", source, "--data.predict_output", "out.csv")
-    assert done.status == 0, done
+    assert predict(source, "--output", "out.csv").status == 0
     assert len(read(workspace / "out.csv")) == 1100
-    assert not partial.exists()
+    assert not temporary.exists()
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes(
-    trained: Trained, workspace: Path, predict: Run
+@pytest.mark.parametrize(
+    ("signum", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_to_both_processes_is_one_line_and_leaves_nothing(
+    signum: int, name: str, trained: Trained, workspace: Path
 ) -> None:
-    write(workspace / "in.jsonl", TEXTS)
-    assert (
-        predict("--data.predict_path", "in.jsonl", "--data.predict_output", "1.jsonl").status == 0
-    )
+    write(workspace / "in.txt", ["a great film"] * 500_000)
+    process = start(trained, workspace, "in.txt", "--output", "out.csv")
+    wait_until_written(workspace / ".out.csv.tmp")
+    os.killpg(process.pid, signum)
+    _, err = process.communicate()
+    assert (process.returncode, err.decode()) == (128 + signum, f"stopped by {name}\n")
+    assert [path.name for path in workspace.iterdir()] == ["in.txt"]
+
+
+def test_a_closed_pipe_is_no_error(trained: Trained, workspace: Path) -> None:
+    write(workspace / "in.txt", ["a great film"] * 5000)
+    process = start(trained, workspace, "in.txt")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.slow
+def test_a_killed_reader_is_one_line(trained: Trained, workspace: Path) -> None:
+    write(workspace / "in.txt", ["a great film"] * 500_000)
+    process = start(trained, workspace, "in.txt", "--output", "out.csv")
+    wait_until_written(workspace / ".out.csv.tmp")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("needs /proc")
+    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+    _, err = process.communicate()
+    assert (process.returncode, err.count(b"\n")) == (1, 1), err
+    assert b"worker" in err
+    assert [path.name for path in workspace.iterdir()] == ["in.txt"]
+
+
+def test_stream_reads_no_further_than_it_answers(trained: Trained) -> None:
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    read: list[str] = []
+    texts = (read.append(text) or text for text, _ in make_reviews(50))
+    answers = classifier.stream(texts, batch_size=2)
+    assert next(answers) == classifier.predict(make_reviews(50)[0][0])[0]
+    assert len(read) == 2
+    assert len(list(answers)) == 99
+    with pytest.raises(UserError, match="batch_size 0"):
+        next(classifier.stream(["a"], batch_size=0))
+
+
+def test_inference_starts_without_lightning(workspace: Path) -> None:
+    modules = ("predict", "export", "app")
+    script = "".join(f"import lit_imdb.inference.{name}\n" for name in modules)
+    script += "print([name for name in sys.modules if name.startswith(('pytorch_l', 'lightning'))])"
+    assert run_script(script, cwd=workspace).out == "[]\n"
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning 2.6 under torch 2.13
+def test_trainer_predict_gives_probabilities_of_the_test_reviews(trained: Trained) -> None:
+    from pytorch_lightning import Trainer
+
     ckpt = trained.run / "checkpoints/best.ckpt"
-    done = train_py(
-        *("predict", "--ckpt_path", ckpt, "--data.predict_path", "in.jsonl"),
-        *("--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"),
-        cwd=workspace,
-    )
-    assert done.status == 0, done
-    two = [json.loads(line) for line in done.out.splitlines()]
-    one = read(workspace / "1.jsonl")
-    assert [row["id"] for row in two] == list(range(len(TEXTS)))
-    for a, b in zip(one, two, strict=True):
-        assert a["probability"] == (b["probability"] and pytest.approx(b["probability"], abs=1e-5))
+    data = lit_imdb.ImdbDataModule(str(trained.corpus), vocab_size=60, max_length=8, batch_size=16)
+    data.prepare_data()
+    data.setup("predict")
+    classifier = lit_imdb.load(ckpt)
+    model = lit_imdb.LitSentiment(vocab_size=60, embedding_dim=8, hidden_dim=8)
+    model.net.load_state_dict(classifier.net.state_dict())
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    batches = trainer.predict(model, data)
+    expected = classifier.predict([text for text, _ in texts_of(trained.corpus)["test"]])
+    assert torch.cat(batches).tolist() == pytest.approx([one.probability for one in expected])

@@ -63,8 +63,8 @@ def wait_for_step(folder: Path, process: "subprocess.Popen[bytes]", least: int) 
 
 
 @pytest.mark.slow
-def test_runs_killed_in_every_phase_end_bit_identical() -> None:
-    assert crash.run(runs=len(crash.PHASES), seed=1) == []
+def test_runs_killed_at_random_moments_end_bit_identical() -> None:
+    assert crash.run(runs=4, seed=1) == []
 
 
 @pytest.mark.slow

@@ -1,17 +1,17 @@
 """The JSON endpoint, asked over a real connection."""
 
+import dataclasses
 import http.client
 import json
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import ROOT, Trained
+from conftest import Trained, results_of
 from serving import Server, serving
 
 import lit_imdb
@@ -20,7 +20,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 JSON = {"Content-Type": "application/json"}
-TEXTS = ["A lovely film, great!", "An awful plot, dull and boring.", "", "Nothing known"]
+TEXTS = ["A lovely film, great!", "An awful plot, dull and boring.", "", "zebra"]
 
 
 @pytest.fixture(scope="module")
@@ -48,34 +48,38 @@ def ask(
     return response.status, json.loads(content) if is_json else content, response.headers
 
 
-def test_list_gets_the_classifiers_answers_in_order(server: Server, trained: Trained) -> None:
-    status, answer, _ = ask(server, {"texts": TEXTS})
-    expected = lit_imdb.load(trained.run / "checkpoints/best.ckpt").predict(TEXTS)
-    assert status == 200
+def test_answers_are_those_of_predict_and_explain(server: Server, trained: Trained) -> None:
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    expected = [dataclasses.asdict(answer) for answer in classifier.predict(TEXTS)]
+    status, answer, headers = ask(server, {"texts": TEXTS})
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
     assert len(answer["predictions"]) == len(TEXTS)
     for got, one in zip(answer["predictions"], expected, strict=True):
-        assert got["label"] == one.label
-        if one.probability is None:
-            assert got["probability"] is None
-            assert "empty" in got["reason"]
-        else:
-            assert got["probability"] == pytest.approx(one.probability, abs=1e-5)
-            assert got["unknown_words"] == pytest.approx(one.unknown_words)
+        assert got == pytest.approx(one, abs=1e-5)
+    for text, one in zip(TEXTS, expected, strict=True):
+        status, answer, _ = ask(server, {"text": text})
+        words = answer.pop("words")
+        assert (status, answer) == (200, pytest.approx(one, abs=1e-5))
+        explained = classifier.explain(text)
+        assert [word for word, _ in words] == [word for word, _ in explained]
+        assert [value for _, value in words] == pytest.approx([v for _, v in explained], abs=1e-5)
 
 
-def test_single_text_comes_with_its_words_and_their_influence(
-    server: Server, trained: Trained
-) -> None:
-    status, answer, headers = ask(server, {"text": TEXTS[0]})
-    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
-    assert status == 200
-    assert answer["probability"] == pytest.approx(
-        classifier.predict(TEXTS[0])[0].probability, abs=1e-5
-    )
-    assert [word for word, _ in answer["words"]] == ["a", "lovely", "film", "great"]
-    expected = [influence for _, influence in classifier.explain(TEXTS[0])]
-    assert [influence for _, influence in answer["words"]] == pytest.approx(expected, abs=1e-5)
-    assert headers["Cache-Control"] == "no-store"
+def test_without_a_known_word_there_is_a_reason_and_no_answer(server: Server) -> None:
+    empty, unknown = ask(server, {"texts": ["", "Zebra?"]})[1]["predictions"]
+    for answer in (empty, unknown):
+        assert (answer["label"], answer["probability"]) == ("", None)
+    assert empty["reason"] == "empty review: no word to read"
+    assert unknown["reason"] == "no known word to read"
+
+
+def test_start_line_and_page_name_the_model(server: Server, trained: Trained) -> None:
+    assert str(trained.run / "checkpoints/best.ckpt") in server.first_line
+    page = ask(server, method="GET", path="/", headers={})[1]
+    accuracy = f"validation accuracy {100 * results_of(trained.run)['val_acc']:.1f} %"
+    assert f"version_0/checkpoints/best.ckpt, {accuracy}" in page
+    assert accuracy in server.first_line
+    assert str(trained.folder) not in page, "it may tell of the machine"
 
 
 @pytest.mark.parametrize(
@@ -170,10 +174,9 @@ def test_many_at_once_get_their_own_answers(server: Server) -> None:
     for thread in threads:
         thread.join()
     for number, answer in answers.items():
-        assert answer["label"] == alone[number % len(TEXTS)]["label"]
-        assert answer["probability"] == pytest.approx(
-            alone[number % len(TEXTS)]["probability"], abs=1e-5
-        )
+        expected = alone[number % len(TEXTS)]
+        assert answer["label"] == expected["label"]
+        assert answer["probability"] == pytest.approx(expected["probability"], abs=1e-5)
     assert len(answers) == 24
 
 
@@ -229,8 +232,3 @@ def test_missing_package_is_one_line_that_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     line = fails("serve", "--ckpt_path", trained.run / "checkpoints/best.ckpt")
     assert 'uvicorn is missing: pip install -c constraints.txt -e ".[serve]"' in line
-
-
-def test_serve_starts_without_lightning() -> None:
-    code = "import lit_imdb.inference.app, sys; sys.exit('pytorch_lightning' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

@@ -98,7 +98,7 @@ def test_what_an_engine_loads_before_the_first_epoch_leaves_no_trace(
     torch.testing.assert_close(lit.state_dict(), before, atol=0, rtol=0)
 
 
-def test_a_step_outside_of_fit_has_its_own_threads_too() -> None:
+def test_a_step_outside_of_fit_has_its_single_torch_thread_too() -> None:
     lit = LitSentiment(vocab_size=10, embedding_dim=2, hidden_dim=2, engine="fused")
     seen: list[int] = []
     before = torch.get_num_threads()

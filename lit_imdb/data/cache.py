@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable
@@ -14,38 +13,33 @@ from typing import Any
 from filelock import FileLock
 
 from lit_imdb.errors import UserError
+from lit_imdb.files import whole_folder
 
 _MANIFEST = "manifest.json"
 
 
 def default_cache_dir() -> Path:
-    """`~/.cache/lit-imdb`, or where XDG_CACHE_HOME says."""
+    """Return `~/.cache/lit-imdb`, or its place below XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lit-imdb")
 
 
 def folder_of(root: Path, key: Any) -> Path:
-    """The folder of `key`, any JSON value: it must name everything that changes the content."""
+    """Return the folder of `key`, a JSON value that names everything that changes the content."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return root / digest[:20]
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a build has finished here. Says nothing of damage since: `damage_in` does."""
-    return (folder / _MANIFEST).is_file()
+def build_once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Have `build` write the content of `folder`, unless it is there and undamaged.
 
-
-def open_or_build(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, built first unless it is there and undamaged.
-
-    `build` writes into an empty folder, which gets its place and name only when complete, so that
-    a killed build leaves nothing that looks finished. Of several processes one builds, the others
-    wait.
+    Of several processes one builds and the others wait. A killed build leaves nothing that looks
+    finished.
 
     Raises:
         UserError: The cache cannot be written.
     """
-    if is_complete(folder) and damage_in(folder) is None:
-        return folder
+    if damage_in(folder) is None:
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
@@ -55,7 +49,6 @@ def open_or_build(folder: Path, build: Callable[[Path], None]) -> Path:
             f"cannot write the cache {folder.parent} ({error.strerror or error}): "
             "free some space or choose another place with --data.cache_dir DIR"
         ) from error
-    return folder
 
 
 def _build_locked(folder: Path, build: Callable[[Path], None]) -> None:
@@ -65,24 +58,16 @@ def _build_locked(folder: Path, build: Callable[[Path], None]) -> None:
             return  # another process built it while this one waited
         warnings.warn(f"the cache is damaged ({damage}): rebuilding it", stacklevel=4)
         shutil.rmtree(folder)
-    for left in folder.parent.glob(f"{folder.name}.tmp-*"):
-        shutil.rmtree(left)  # by a build that was killed; the lock says that none is running
-    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-    try:
-        build(temporary)
-        sums = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
-        (temporary / _MANIFEST).write_text(json.dumps(sums))
-        for file in temporary.iterdir():
-            _sync(file)
-        temporary.rename(folder)
-        _sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left)  # by a build that was killed: the lock rules out a running one
+    with whole_folder(folder) as target:
+        build(target)
+        sums = {file.name: _checksum(file) for file in sorted(target.iterdir())}
+        (target / _MANIFEST).write_text(json.dumps(sums))
 
 
 def damage_in(folder: Path) -> str | None:
-    """What is wrong with a cache folder, naming the file; None where all is well."""
+    """Return what is wrong with a cache folder, naming the file, or None if nothing is."""
     try:
         sums = json.loads((folder / _MANIFEST).read_text())
         there = {file.name for file in folder.iterdir()} - {_MANIFEST}
@@ -102,11 +87,3 @@ def _checksum(file: Path) -> int:
         while block := stream.read(2**20):
             total = zlib.crc32(block, total)
     return total
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,9 +1,8 @@
-"""Encoded reviews, opened from disk: nothing is read until a batch asks for it.
+"""Encoded reviews, opened from disk: nothing is read until a batch needs it.
 
 Shapes: N reviews, T tokens.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,11 @@ from torch import Tensor
 from lit_imdb.data.text import TextEncoder
 
 
-class Encoded:
-    """What one preparation left in `folder`.
-
-    Attributes:
-        encoder: The vocabulary and settings that made the ids.
-        parts: `train`, `val` and `test`.
-        counts: Reviews `skipped` as empty and `dropped` as twins of a held-out text.
-    """
-
-    def __init__(self, folder: Path, encoder: TextEncoder) -> None:
-        self.encoder = encoder
-        self.parts = {name: Part(folder, name, encoder) for name in ("train", "val", "test")}
-        self.counts: dict[str, int] = json.loads((folder / "counts.json").read_text())
-
-
 class Part:
-    """The encoded reviews of one part, open on disk.
+    """The encoded reviews of one split.
 
     Args:
-        folder: What `write_ids` wrote.
+        folder: Where `Preparation` wrote them.
         name: `train`, `val` or `test`.
         encoder: The one that encoded them.
 
@@ -55,7 +39,7 @@ class Part:
         return len(self.labels)
 
     def text(self, index: int) -> str:
-        """The last `SHOWN_CHARACTERS` of a held-out review."""
+        """Return the last `SHOWN_CHARACTERS` of a held-out review."""
         start, end = self._ends[index : index + 2].tolist()
         with self._texts.open("rb") as file:
             file.seek(start)

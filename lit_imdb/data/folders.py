@@ -1,125 +1,141 @@
-"""Labelled reviews in a user's own files: the aclImdb folders, or tables with text and label."""
+"""Labelled reviews in a user's own files: the folders of aclImdb, or tables."""
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
+from reprlib import repr as short_repr  # of values that are long or deeply nested
 from typing import Any
 
-from lit_imdb.data.tables import MAX_CHARACTERS, READERS, names_in, place_of, read_rows
+from lit_imdb.data.tables import MAX_CHARACTERS, READERS, names_in, place_of, read_rows, stamp
 from lit_imdb.errors import UserError
 
 _TABLES = READERS.keys() - {".txt"}
 _FOLDERS = {"neg": 0, "pos": 1}
-_LABELS = {**_FOLDERS, "negative": 0, "positive": 1, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
+_LABELS = {
+    **dict.fromkeys(("neg", "negative", "0", "0.0", "false"), 0),
+    **dict.fromkeys(("pos", "positive", "1", "1.0", "true"), 1),
+}
 
 
-def files_of(source: str) -> dict[str, list[Path]]:
-    """The files of a user's path by part, in the order in which they are read."""
+class Files:
+    """The reviews at `path`.
+
+    Args:
+        path: A table with a column `label`, a folder of such tables (those named test* are the test
+            part), or a folder train|test/pos|neg/*.txt.
+        text_column: The column of the tables that holds the review.
+        encoding: Of text files.
+    """
+
+    def __init__(self, path: str, text_column: str = "text", encoding: str = "utf-8") -> None:
+        self.name = path
+        self.text_column = text_column
+        self.encoding = encoding
+        # Not the whole path, which may say something about the machine.
+        self.note = (
+            f"The trainer's own files, `{Path(path).name}`. A test split that the files do not "
+            "name is the tail of each label."
+        )
+        self.licence = "Unknown: whoever trained the model must add it here."
+
+    def fingerprint(self) -> object:
+        stamps = [stamp(file) for files in _find(self.name).values() for file in files]
+        return [sorted(stamps), self.text_column, self.encoding]
+
+    def parts(self) -> dict[str, Callable[[], Iterator[tuple[str | None, int]]]]:
+        return {part: partial(self._read, files) for part, files in _find(self.name).items()}
+
+    def _read(self, paths: list[Path]) -> Iterator[tuple[str | None, int]]:
+        for path in paths:
+            if path.suffix == ".txt" and path.parent.name in _FOLDERS:
+                yield _read_text(path, self.encoding), _FOLDERS[path.parent.name]
+            else:
+                yield from self._read_table(path)
+
+    def _read_table(self, path: Path) -> Iterator[tuple[str | None, int]]:
+        for number, row in enumerate(read_rows(path, self.encoding), 1):
+            place = place_of(str(path), number)
+            for column in (self.text_column, "label"):
+                if column not in row:
+                    raise UserError(
+                        f"{place}: no column {column!r}, only {names_in(row)}; expected "
+                        f"{self.text_column!r} and 'label': rename them, or name the text's "
+                        "with --data.text_column NAME"
+                    )
+            text = row[self.text_column]
+            if text is not None and not isinstance(text, str):
+                raise UserError(f"{place}: {self.text_column} {short_repr(text)} is not a string")
+            if len(text or "") > MAX_CHARACTERS:
+                raise UserError(f"{place}: longer than {MAX_CHARACTERS:,} characters")
+            yield text, _label(row["label"], place)
+
+
+def _find(name: str) -> dict[str, list[Path]]:
+    """Return the files of each part in the order in which they are read."""
     try:
-        return _below(Path(os.path.realpath(source)), source)
+        root = Path(os.path.realpath(name))
+        if root.is_file():
+            parts = {"train": [root]}
+        elif root.is_dir():
+            parts = _texts_below(root) or _tables_in(root)
+        else:
+            raise UserError(
+                f"no such file or folder: {name:.200} (--data.source takes auto, hub, package)"
+            )
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {source!r:.200}: {error!s:.200}") from error
-
-
-def _below(path: Path, source: str) -> dict[str, list[Path]]:
-    if not path.exists():
+        raise UserError(f"cannot read {name!r:.200}: {error!s:.200}") from error
+    if not parts.get("train"):
         raise UserError(
-            f"no such file or folder: {source:.200} (--data.source takes auto, hub, package)"
-        )
-    if path.is_file():
-        return {"train": [path]}
-    if not path.is_dir():
-        raise UserError(f"{source} is neither a file nor a folder")
-    if any((path / part / label).is_dir() for part in ("train", "test") for label in _FOLDERS):
-        return _acl_imdb_files(path)
-    tables = sorted(p for p in path.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
-    parts = {
-        "train": [p for p in tables if not p.stem.lower().startswith("test")],
-        "test": [p for p in tables if p.stem.lower().startswith("test")],
-    }
-    if not parts["train"]:
-        raise UserError(
-            f"no reviews in {path}: expected train|test/pos|neg/*.txt, or .parquet, .csv or .jsonl "
-            "files with columns text and label"
+            f"no reviews in {name}: expected train|test/pos|neg/*.txt, or .csv, .tsv, .jsonl or "
+            ".parquet files with columns text and label"
         )
     return {part: files for part, files in parts.items() if files}
 
 
-def _acl_imdb_files(path: Path) -> dict[str, list[Path]]:
-    parts = {
-        part: [
-            file
-            for label in _FOLDERS
-            # 2_9.txt before 10_9.txt: the numbers follow the films, and films must stay together
-            for file in sorted(_texts_in(path / part / label, path), key=_review_number)
-        ]
-        for part in ("train", "test")
-    }
-    if not parts["train"]:
-        raise UserError(f"no reviews in {path / 'train'}: expected pos/*.txt and neg/*.txt")
-    return {part: files for part, files in parts.items() if files}
+def _tables_in(root: Path) -> dict[str, list[Path]]:
+    parts: dict[str, list[Path]] = {"train": [], "test": []}
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() in _TABLES and path.is_file():
+            parts["test" if path.stem.lower().startswith("test") else "train"].append(path)
+    return parts
 
 
-def _texts_in(folder: Path, root: Path) -> Iterator[Path]:
-    """The reviews in `folder`; a link that leads out of `root` could make a secret a review."""
-    if not folder.is_dir():
-        return
-    if not folder.resolve().is_relative_to(root):
-        raise UserError(f"{folder} leads out of {root}: expected a folder in it")
-    for entry in os.scandir(folder):
-        file = Path(entry.path)
-        if file.suffix != ".txt":
+def _texts_below(root: Path) -> dict[str, list[Path]]:
+    """Return the files of the aclImdb layout; links may not make a file outside `root` a review."""
+    parts: dict[str, list[Path]] = {}
+    for part, label in product(("train", "test"), _FOLDERS):
+        folder, files = root / part / label, []
+        if not folder.is_dir():
             continue
-        inside = not entry.is_symlink() or Path(os.path.realpath(file)).is_relative_to(root)
-        if not (inside and entry.is_file()):
-            raise UserError(f"{file} is not a file, or a link out of {root}: remove it")
-        yield file
+        if not folder.resolve().is_relative_to(root):
+            raise UserError(f"{folder} leads out of {root}: expected a folder in it")
+        for entry in os.scandir(folder):
+            if not entry.name.endswith(".txt"):
+                continue
+            inside = not entry.is_symlink() or Path(os.path.realpath(entry)).is_relative_to(root)
+            if not (inside and entry.is_file()):
+                raise UserError(f"{entry.path} is not a file, or a link out of {root}: remove it")
+            files.append(Path(entry))
+        parts.setdefault(part, []).extend(sorted(files, key=_review_number))
+    return parts
 
 
 def _review_number(file: Path) -> tuple[int, str]:
+    """Return what sorts 2_9.txt before 10_9.txt: reviews of one film have neighbouring numbers."""
     number = file.stem.split("_")[0]
     return (int(number) if number.isdecimal() else -1, file.name)
-
-
-def file_reviews(
-    paths: list[Path], text_column: str, encoding: str
-) -> Iterator[tuple[str | None, int]]:
-    """Texts and labels of one file after the other.
-
-    Raises:
-        UserError: A row without text or label, or with another label than those in `_LABELS`.
-    """
-    for path in paths:
-        if path.suffix == ".txt" and path.parent.name in _FOLDERS:
-            yield _read_text(path, encoding), _FOLDERS[path.parent.name]
-            continue
-        for number, row in enumerate(read_rows(path, encoding), 1):
-            place = place_of(str(path), number)
-            for column in (text_column, "label"):
-                if column not in row:
-                    raise UserError(
-                        f"{place}: no column {column!r}, only {names_in(row)}; "
-                        f"expected {text_column!r} and 'label': rename them, or name the text's "
-                        "with --data.text_column NAME"
-                    )
-            text = row[text_column]
-            if isinstance(text, str) and len(text) > MAX_CHARACTERS:
-                raise UserError(f"{place}: longer than {MAX_CHARACTERS:,} characters")
-            if text is not None and not isinstance(text, str):
-                raise UserError(f"{place}: {text_column} {_shown(text)} is not a string")
-            yield text, _label(row["label"], place)
 
 
 def _read_text(path: Path, encoding: str) -> str:
     try:
         with path.open(encoding=encoding) as file:
             text = file.read(MAX_CHARACTERS + 1)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    except (LookupError, ValueError) as error:  # no such encoding, or the file has another
+    except (OSError, LookupError, ValueError) as error:  # LookupError: no such encoding
         raise UserError(
-            f"cannot read {path}: {error}; name its encoding, for example --data.encoding cp1252"
+            f"cannot read {path}: {error}; if it has another encoding, name it, for example "
+            "--data.encoding cp1252"
         ) from error
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"{path}: longer than {MAX_CHARACTERS:,} characters")
@@ -127,18 +143,11 @@ def _read_text(path: Path, encoding: str) -> str:
 
 
 def _label(value: Any, place: str) -> int:
-    if isinstance(value, bool):
-        value = int(value)
-    name = "" if isinstance(value, dict | list) else str(value).strip().lower()
     if value is None or value == "":
         raise UserError(f"{place}: the label is empty, expected 0/1 (or neg/pos)")
+    name = "" if isinstance(value, dict | list) else str(value).strip().lower()
     if name not in _LABELS:
-        is_number = re.fullmatch(r"-?\d+(\.\d+)?", name)
+        is_number = name.lstrip("-")[:1].isdecimal()
         advice = ": map stars to 0 and 1, and leave the middle out" if is_number else ""
-        raise UserError(f"{place}: label {_shown(value)} is outside 0/1 (or neg/pos){advice}")
+        raise UserError(f"{place}: label {short_repr(value)} is outside 0/1 (or neg/pos){advice}")
     return _LABELS[name]
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it: the start, and nothing of what is nested a thousand deep."""
-    return f"of type {type(value).__name__}" if isinstance(value, dict | list) else f"{value!r:.80}"

@@ -1,8 +1,8 @@
 """Batches in an order that is a function of (seed, epoch), from a position that can be restored.
 
-A `DataLoader` would cost 200 us a batch against 20 us, and cannot go on in mid-epoch.
+A `DataLoader` costs far more per batch and cannot resume in mid-epoch.
 
-Shapes: B reviews, T tokens, N reviews of the part.
+Shapes: B reviews, T tokens, N reviews of the split.
 """
 
 import math
@@ -21,15 +21,15 @@ Batch = tuple[Tensor, Tensor]
 class BatchLoader:
     """Iterates over (ids (B, T) int32, labels (B,) float32).
 
-    Several processes each take every `world`-th review: none is padded in or met twice.
+    Of several processes each takes every `world`-th review: no padding and no duplicates.
 
     Args:
-        part: The reviews.
+        part: The reviews of one split.
         batch_size: B.
-        seed: Shuffles anew each epoch and drops the last partial batch; None keeps the order and
-            drops nothing.
-        rank: This process's number among `world`.
-        world: How many processes share the part.
+        seed: Of the order, which is another one in each epoch; the last partial batch is dropped.
+            None keeps the order of the reviews and drops nothing.
+        rank: The number of this process among `world`.
+        world: How many processes share the reviews.
         reshuffle: False keeps the first epoch's order for all.
     """
 
@@ -49,20 +49,20 @@ class BatchLoader:
         self.reshuffle = reshuffle
         self.epoch = 0
         self.position = 0  # batches given in this epoch
-        self._start = 0  # where the next epoch begins: not at 0 after a restored position
+        self._start = 0  # where the next epoch begins: after a restored position, not at 0
 
     batch_sampler = None
 
     @property
     def sampler(self) -> "BatchLoader":
-        """Where Lightning looks for `set_epoch`; it reads `batch_sampler` along with it."""
+        """This loader: Lightning calls `sampler.set_epoch`, and reads `batch_sampler` before."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch if self.reshuffle else 0
 
     def order(self) -> Tensor:
-        """This process's row numbers in this epoch's order."""
+        """Return the row numbers of this process in the order of this epoch."""
         if self.seed is None:
             rows = torch.arange(len(self.part))
         else:
@@ -77,14 +77,12 @@ class BatchLoader:
         return math.ceil(rows / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.order()
-        labels = self.part.labels[order].float()
-        size = self.batch_size
-        batches = zip(torch.split(order, size), torch.split(labels, size), strict=True)
+        batches = torch.split(self.order(), self.batch_size)
         self.position, self._start = self._start, 0
-        for rows, some in islice(batches, self.position, len(self)):
+        for rows in islice(batches, self.position, len(self)):  # rows (B,)
             self.position += 1
-            yield self.part.ids.index_select(0, rows).int(), some
+            ids = self.part.ids.index_select(0, rows)  # (B, T)
+            yield ids.int(), self.part.labels[rows].float()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "position": self.position}

@@ -9,41 +9,45 @@ import numpy as np
 from lit_imdb.errors import UserError
 
 TRAIN, VAL, TEST, DROPPED = 0, 1, 2, -1
+SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 TEST_FRACTION = 0.2
 
 
 def split(
     labels: np.ndarray, texts: np.ndarray, is_test: np.ndarray, val_fraction: float
 ) -> np.ndarray:
-    """The part of each of N reviews: TRAIN, VAL, TEST or DROPPED.
+    """Return the split of each of N reviews: TRAIN, VAL, TEST or DROPPED.
 
-    Where no review is marked as test, the last 20 % of each label are. Of the others the last
-    `val_fraction` of each label validate. A text that stands in two parts stays in the later one
-    (test before validation before training), so that no held-out figure changes with training.
+    If no review is marked as test, the last 20 % of each label are. Of the others the last
+    `val_fraction` of each label validate. A text that occurs in two splits stays in the later one
+    (test before validation before training), so that no held-out metric changes with training.
 
     Args:
         labels: 0 or 1 (N,).
         texts: One number per text, equal for equal texts (N,).
         is_test: Whether the source itself puts the review into its test part (N,).
-        val_fraction: The share of the training part that validates.
+        val_fraction: The share of the training reviews that validates.
 
     Raises:
-        UserError: Only one label, or too few reviews for three parts.
+        UserError: Only one label, or too few reviews for three splits.
     """
-    parts = np.where(is_test, TEST, TRAIN).astype(np.int8)
+    splits = np.where(is_test, TEST, TRAIN).astype(np.int8)
     if not is_test.any():
-        _mark_tails(parts, labels, TEST_FRACTION, TEST)
-    _mark_tails(parts, labels, val_fraction, VAL)
-    in_test = np.isin(texts, texts[parts == TEST])
-    in_val = np.isin(texts, texts[parts == VAL])
-    parts[(parts != TEST) & in_test] = DROPPED
-    parts[(parts == TRAIN) & in_val] = DROPPED
-    return parts
+        _mark_tails(splits, labels, TEST_FRACTION, TEST)
+    _mark_tails(splits, labels, val_fraction, VAL)
+    in_test = np.isin(texts, texts[splits == TEST])
+    in_val = np.isin(texts, texts[splits == VAL])
+    splits[(splits != TEST) & in_test] = DROPPED
+    splits[(splits == TRAIN) & in_val] = DROPPED
+    for name, number in SPLITS.items():
+        if not (splits == number).any():
+            raise UserError(f"no review is left for the {name} split; are all texts equal?")
+    return splits
 
 
-def _mark_tails(parts: np.ndarray, labels: np.ndarray, fraction: float, part: int) -> None:
+def _mark_tails(splits: np.ndarray, labels: np.ndarray, fraction: float, number: int) -> None:
     for label, name in enumerate(("neg", "pos")):
-        rows = np.flatnonzero((parts == TRAIN) & (labels == label))
+        rows = np.flatnonzero((splits == TRAIN) & (labels == label))
         count = round(len(rows) * fraction)
         if len(rows) == 0:
             raise UserError(f"no review is labelled {name} ({label}): both labels are needed")
@@ -52,4 +56,4 @@ def _mark_tails(parts: np.ndarray, labels: np.ndarray, fraction: float, part: in
                 f"{len(rows)} reviews labelled {name} are too few to hold out "
                 f"{fraction:.0%} of them: add reviews"
             )
-        parts[rows[-count:]] = part
+        splits[rows[-count:]] = number

@@ -1,9 +1,11 @@
-"""Rows of .csv, .tsv, .jsonl, .parquet and .txt files, streamed: no file needs to fit in memory."""
+"""Rows of .csv, .tsv, .jsonl, .parquet and .txt files, streamed: no file has to fit in memory."""
 
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -12,15 +14,11 @@ from lit_imdb.errors import UserError
 Row = dict[str, Any]
 Text = TypeVar("Text", str, str | None)
 
-# One row may hold 16 M characters: far above any review, far below what fills memory.
-MAX_CHARACTERS = 16 * 2**20
-MAX_COLUMNS = 1000
-# A Parquet file says how large its parts are when unpacked: a small file may hold a huge cell.
-_MAX_PARQUET_PART, _MAX_PARQUET_MEAN = 512 * 2**20, 64 * 2**10
+MAX_CHARACTERS = 16 * 2**20  # in one row: far above any review, far below what fills memory
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
-    """The rows of one file, as column name -> value; a .txt file has one row a line, `text`.
+    """Yield the rows of a file as column -> value; a .txt file has one row per line, `text`.
 
     Raises:
         UserError: An unknown ending, text in another encoding, a broken line.
@@ -34,7 +32,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
 
 
 def batches_of(texts: Iterator[Text], size: int) -> Iterator[list[Text]]:
-    """At most `size` texts at a time, and no more once they hold `MAX_CHARACTERS` together."""
+    """Yield at most `size` texts at a time, fewer when they hold `MAX_CHARACTERS` together."""
     batch: list[Text] = []
     held = 0
     for text in texts:
@@ -48,7 +46,7 @@ def batches_of(texts: Iterator[Text], size: int) -> Iterator[list[Text]]:
 
 
 def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
-    """The reader for a file called `name`, by its ending."""
+    """Return the reader for a file called `name`, by its ending."""
     ending = Path(name).suffix.lower()
     if ending not in READERS:
         known = ", ".join(READERS)
@@ -59,35 +57,42 @@ def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
 
 
 def place_of(name: str, row: int) -> str:
-    """Row `row` of file `name`, counted from 1, as a message says it: it is not the line."""
+    """Return how a message names row `row` of a file, counted from 1."""
     below = " below the header" if name.lower().endswith((".csv", ".tsv")) else ""
     return f"{name}, row {row}{below}"
 
 
 def names_in(row: Row) -> str:
-    """Its columns, quoted: a space in front of a name is easily missed."""
+    """Return the columns of a row, quoted: a space in front of a name is easily missed."""
     return f"{', '.join(map(repr, row)):.200}"
 
 
+def stamp(path: Path) -> list[Any]:
+    """Return what changes whenever the content of a file may have changed."""
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns]
+
+
 def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
-    """Decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
+    """Yield decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
     try:
-        by_byte = "\n".encode(encoding) == b"\n"
+        ends_in_byte = "\n".encode(encoding) == b"\n"
     except (LookupError, ValueError) as error:
         raise UserError(f"unknown encoding {encoding!r}: try utf-8, cp1252 or utf-16") from error
-    lines: Any = file if by_byte else io.TextIOWrapper(file, encoding, newline="")
-    number = 0
+    # Decoding line by line, where that is possible, finds the line with a wrong byte.
+    lines: Any = file if ends_in_byte else io.TextIOWrapper(file, encoding, newline="\n")
+    number = 1
     try:
         while line := lines.readline(MAX_CHARACTERS + 1):
             if len(line) > MAX_CHARACTERS:
-                raise _too_long(name, number + 1)
-            if by_byte:
+                raise _too_long(name, number)
+            if ends_in_byte:
                 line = line.decode(encoding)
-            number += 1
             yield line.removeprefix("\ufeff") if number == 1 else line
+            number += 1
     except UnicodeError as error:
         raise UserError(
-            f"{name}, line {number + 1}: not {encoding}; name its encoding, "
+            f"{name}, line {number}: not {encoding}; name its encoding, "
             "for example --data.encoding cp1252"
         ) from error
 
@@ -96,41 +101,34 @@ def _read_csv(
     file: BinaryIO, name: str, encoding: str, dialect: type[csv.Dialect] = csv.excel
 ) -> Iterator[Row]:
     csv.field_size_limit(MAX_CHARACTERS)
-    header = ""
-    taken = 0  # characters of the row being read, which may go over many lines
+    held = 0  # characters of the row being read, which may span many lines
 
     def lines() -> Iterator[str]:
-        nonlocal header, taken
+        nonlocal held
         for number, line in enumerate(decoded_lines(file, name, encoding), 1):
-            taken += len(line)
-            if taken > MAX_CHARACTERS:
+            if number == 1:
+                _check_separator(line, dialect.delimiter, name)
+            held += len(line)
+            if held > MAX_CHARACTERS:
                 raise _too_long(name, number)
-            header = header or line
             yield line
 
-    reader = csv.DictReader(lines(), dialect=dialect, strict=True)
+    reader = csv.reader(lines(), dialect, strict=True)
     try:
-        columns = list(reader.fieldnames or ())
-        if len(columns) == 1:
-            _check_separator(header, dialect, name)
+        columns = next(reader, [])
         _check_columns(columns, name)
-        for row in reader:
-            taken = 0
-            if None in row or None in row.values():
+        for cells in reader:
+            held = 0
+            if not cells:  # a blank line
+                continue
+            if len(cells) != len(columns):
                 raise UserError(
                     f"{name}, line {reader.line_num}: expected {len(columns)} "
                     "columns as in the header line; quote texts that hold separators"
                 )
-            yield row
+            yield dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        line = reader.reader.line_num  # DictReader's own is one behind
-        if line == 1:
-            _check_separator(header, dialect, name)
-        raise UserError(f"{name}, line {line}: broken CSV, {error}") from error
-
-
-def _read_tsv(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
-    return _read_csv(file, name, encoding, csv.excel_tab)
+        raise UserError(f"{name}, line {reader.line_num}: broken CSV, {error}") from error
 
 
 def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
@@ -148,54 +146,18 @@ def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
         yield row
 
 
-def _too_long(name: str, line: int) -> UserError:
-    return UserError(f"{name}, line {line}: a row longer than {MAX_CHARACTERS:,} characters")
-
-
-def _check_separator(header: str, dialect: type[csv.Dialect], name: str) -> None:
-    """Raises `UserError` for a header line with other separators than the file's ending says."""
-    others = {";": "semicolons: save it with commas, as .csv", "\t": "tabs: name it .tsv"}
-    for separator, advice in others.items():
-        if header.count(separator) > header.count(dialect.delimiter):
-            raise UserError(f"{name}, line 1: the columns are separated by {advice}")
-
-
-def _check_columns(columns: list[str], name: str) -> None:
-    if len(columns) > MAX_COLUMNS:
-        raise UserError(f"{name}: {len(columns):,} columns, expected at most {MAX_COLUMNS:,}")
-    twice = {column for column in columns if columns.count(column) > 1}
-    if twice:
-        raise UserError(f"{name}: more than one column {min(twice)!r:.80}")
-
-
 def _read_parquet(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         parquet = pq.ParquetFile(file)
-        _check_columns(parquet.schema_arrow.names, name)
-        _check_parts(parquet.metadata, name)
-        flat = [field for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
-        texts = [field.name for field in flat if pa.types.is_string(field.type)]
-        # A text that many rows share is kept once, until its row is asked for.
-        parquet = pq.ParquetFile(file, read_dictionary=texts)
-        for batch in parquet.iter_batches(1024, columns=[field.name for field in flat]):
-            for number in range(len(batch)):
-                yield {field: batch[field][number].as_py() for field in batch.schema.names}
-    except (pa.ArrowException, OSError, ValueError) as error:
+        flat = [field.name for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
+        _check_columns(flat, name)
+        for batch in parquet.iter_batches(16, columns=flat):  # few: a cell may be large
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{name}: not a readable Parquet file, {error!s:.200}") from error
-
-
-def _check_parts(metadata: Any, name: str) -> None:
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        size = row_group.total_byte_size  # asking a broken column for its size aborts the process
-        if size > max(_MAX_PARQUET_PART, _MAX_PARQUET_MEAN * row_group.num_rows):
-            raise UserError(
-                f"{name}: row group {group} unpacks to {size:,} bytes in "
-                f"{row_group.num_rows:,} rows: its cells are too large"
-            )
 
 
 def _read_txt(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
@@ -203,9 +165,26 @@ def _read_txt(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
         yield {"text": line.rstrip("\r\n")}
 
 
+def _too_long(name: str, line: int) -> UserError:
+    return UserError(f"{name}, line {line}: a row longer than {MAX_CHARACTERS:,} characters")
+
+
+def _check_separator(header: str, expected: str, name: str) -> None:
+    others = {";": "semicolons: save it with commas, as .csv", "\t": "tabs: name it .tsv"}
+    for separator, advice in others.items():
+        if separator in header and expected not in header:
+            raise UserError(f"{name}, line 1: the columns are separated by {advice}")
+
+
+def _check_columns(columns: list[str], name: str) -> None:
+    twice = [column for column, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise UserError(f"{name}: more than one column {twice[0]!r:.80}")
+
+
 READERS: dict[str, Callable[[BinaryIO, str, str], Iterator[Row]]] = {
     ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".tsv": partial(_read_csv, dialect=csv.excel_tab),
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
     ".txt": _read_txt,

@@ -5,8 +5,9 @@ Shapes: B reviews, T tokens.
     texts (B) -> tokens -> ids -> the last T of them, zeros in front (B, T)
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,65 +25,84 @@ FILTER = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 _TO_SPACE = str.maketrans(FILTER, " " * len(FILTER))
 
 
-def words(text: str) -> list[str]:
-    """Lower-case words; punctuation and HTML line breaks only separate them.
+@dataclass(frozen=True)
+class Tokenizer:
+    """Splits a text at white space after some replacements.
 
-    >>> words("An <br />OK film, isn't it?")
+    Args:
+        name: What the user types as --data.tokenizer.
+        version: Raise it with each change of the rules: the cache is then prepared again.
+        rules: Regular expressions and their replacements, applied in order to the lower-cased text;
+            exported models bring them along.
+        faster: The same as lower-casing and `rules`, where Python has a faster way.
+
+    >>> TOKENIZERS["words"].split("An <br />OK film, isn't it?")
     ['an', 'ok', 'film', "isn't", 'it']
+    >>> TOKENIZERS["basic_english"].split("Isn't it?")
+    ['isn', "'", 't', 'it', '?']
     """
-    return _plain(text).split()
 
+    name: str
+    version: int
+    rules: tuple[tuple[str, str], ...]
+    faster: Callable[[str], str] | None = None
 
-def last_words(text: str, count: int) -> list[str]:
-    """`words(text)[-count:]`, without splitting the part in front (three times as fast).
+    def split(self, text: str) -> list[str]:
+        return self._replace(text).split()
 
-    >>> last_words("Not a bad film.", 2)
-    ['bad', 'film']
-    """
-    return _plain(text).rsplit(None, count)[-count:]
+    def last(self, text: str, count: int) -> list[str]:
+        """Return `split(text)[-count:]` without splitting the part in front."""
+        return self._replace(text).rsplit(None, count)[-count:]
 
-
-def basic_english(text: str) -> list[str]:
-    """torchtext's `basic_english`: lower-case, and punctuation marks are tokens of their own."""
-    from torchtext.data.utils import get_tokenizer  # one second to import: only for who asks
-
-    tokens: list[str] = get_tokenizer("basic_english")(text)
-    return tokens
+    def _replace(self, text: str) -> str:
+        if self.faster:
+            return self.faster(text)
+        text = text.lower()
+        for pattern, replacement in self.rules:
+            text = re.sub(pattern, replacement, text)
+        return text
 
 
 def _plain(text: str) -> str:
     return text.lower().replace("<br />", " ").translate(_TO_SPACE)
 
 
-# One more also goes into the Literal in datamodule.py and `_rules` in export/preprocessing.py.
-# The cache knows each by its name: raise `_FORMAT` in prepare.py when the code of one changes.
-TOKENIZERS: dict[str, Callable[[str], list[str]]] = {
-    "words": words,
-    "basic_english": basic_english,
-}
+# Lower-case words: punctuation and HTML line breaks only separate them.
+WORDS = Tokenizer("words", 1, (("<br />", " "), (f"[{re.escape(FILTER)}]", " ")), _plain)
 
+# torchtext's: most punctuation marks become tokens of their own.
+BASIC_ENGLISH = Tokenizer(
+    "basic_english",
+    1,
+    (
+        (r"'", " '  "),
+        (r'"', ""),
+        (r"<br />|[;:]", " "),
+        (r"\.", " . "),
+        (r",", " , "),
+        (r"\(", " ( "),
+        (r"\)", " ) "),
+        (r"!", " ! "),
+        (r"\?", " ? "),
+    ),
+)
 
-def count_tokens(texts: Iterable[str], tokenizer: str, counter: Counter[str]) -> None:
-    """Adds to `counter` how often each token occurs in `texts`."""
-    tokenize = TOKENIZERS[tokenizer]
-    for text in texts:
-        counter.update(tokenize(text))
+# A new tokenizer is one more entry.
+TOKENIZERS = {tokenizer.name: tokenizer for tokenizer in (WORDS, BASIC_ENGLISH)}
 
 
 def build_vocabulary(counter: Counter[str], size: int) -> list[str]:
-    """The `size` entries of the vocabulary: `<pad>`, `<unk>`, then words by falling frequency.
-
-    Plain words, since checkpoints hold no objects of other libraries, such as torchtext's `Vocab`.
-    """
+    """Return `size` entries: `<pad>`, `<unk>`, then words by falling frequency."""
     from torchtext.vocab import Vocab
 
+    # As a list, since checkpoints hold no objects of other libraries.
     entries: list[str] = Vocab(counter, max_size=size - 2, specials=[PAD, UNK]).itos
     return entries
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Everything that turns a text into ids: it travels in every checkpoint.
+    """Turns texts into ids; it travels in every checkpoint.
 
     Args:
         vocabulary: Tokens in the order of their ids, `<pad>` first and `<unk>` second.
@@ -101,6 +121,11 @@ class TextEncoder:
         if not 1 <= self.max_length <= MAX_LENGTH:
             raise UserError(f"max_length {self.max_length}: expected 1 to {MAX_LENGTH:,} tokens")
 
+    @property
+    def rules(self) -> tuple[tuple[str, str], ...]:
+        """The tokenizer as regular expressions and their replacements."""
+        return TOKENIZERS[self.tokenizer].rules
+
     @cached_property
     def id_of(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.vocabulary)}
@@ -111,13 +136,11 @@ class TextEncoder:
         return np.int16 if len(self.vocabulary) <= np.iinfo(np.int16).max else np.int32
 
     def tokens(self, text: str) -> list[str]:
-        """The last T tokens of `text`: what the network reads."""
-        if self.tokenizer == "words":
-            return last_words(text, self.max_length)
-        return TOKENIZERS[self.tokenizer](text)[-self.max_length :]
+        """Return the last T tokens of `text`: what the network reads."""
+        return TOKENIZERS[self.tokenizer].last(text, self.max_length)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids (B, T): unknown tokens become 1, shorter reviews get zeros in front."""
+        """Return ids (B, T): unknown tokens become 1, shorter reviews get zeros in front."""
         ids = np.full((len(texts), self.max_length), PAD_ID, dtype=self.dtype)  # (B, T)
         id_of = self.id_of.get
         for row, text in zip(ids, texts, strict=True):

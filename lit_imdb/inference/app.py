@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,7 +21,7 @@ from starlette.routing import Route
 
 from lit_imdb.inference.classifier import SentimentClassifier
 
-MAX_BYTES = 2**20  # of a request's body; the longest review of IMDB has 14 kB
+MAX_BYTES = 2**20  # of a request's body
 MAX_TEXTS = 1000
 _EXPECTED = 'expected {"text": "..."} or {"texts": ["...", ...]}'
 _SAFE = {
@@ -30,14 +32,17 @@ _SAFE = {
 
 
 def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
-    """The application.
+    """Build the application.
 
     Args:
         classifier: What answers.
         names: Host names that requests may use for this server; `*` is any.
     """
-    page = files("lit_imdb.inference").joinpath("page.html").read_bytes()
-    headers = {**_SAFE, "Content-Security-Policy": _policy(page.decode())}
+    page = files("lit_imdb.inference").joinpath("page.html").read_text("utf-8")
+    headers = {**_SAFE, "Content-Security-Policy": _policy(page)}
+    path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
+    origin = replace(classifier.origin, path=path)
+    page = page.replace("{{model}}", html.escape(f"{origin}. {origin.warning}".strip()))
 
     async def show_page(request: Request) -> Response:
         return Response(page, media_type="text/html", headers=headers)
@@ -46,7 +51,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != "application/json":  # a form on another site cannot send this type
             raise HTTPException(415, "expected Content-Type: application/json")
-        # The network computes in a thread of its own: the server answers others meanwhile.
+        # in a thread: the server accepts other requests meanwhile
         return _json(await run_in_threadpool(_answer, classifier, await _body(request)))
 
     return Starlette(
@@ -58,13 +63,13 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
 
 def _answer(classifier: SentimentClassifier, body: bytes) -> dict[str, Any]:
     try:
-        asked = json.loads(body)
+        request = json.loads(body)
     except (ValueError, RecursionError):
         raise HTTPException(400, f"the body is no JSON: {_EXPECTED}") from None
-    match asked:
+    match request:
         case {"text": str(text), **others} if not others:
-            words = [[word, influence] for word, influence in classifier.explain(text)]
-            return asdict(classifier.predict(text)[0]) | {"words": words}
+            answer, words = classifier.predict_and_explain(text)
+            return {**asdict(answer), "words": words}
         case {"texts": [*texts], **others} if not others:
             if len(texts) > MAX_TEXTS:
                 raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")

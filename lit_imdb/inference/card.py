@@ -1,10 +1,13 @@
 """The model card of an exported model, filled from its checkpoint and its run."""
 
 import json
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from lit_imdb import __version__
+from lit_imdb.inference.origin import Origin
 
 _DATA = {
     "hub": (
@@ -46,64 +49,42 @@ _FILES = {
 }
 
 
-def model_card(path: Path, checkpoint: dict[str, Any], format: str) -> str:
-    """The card in Markdown.
+def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
+    """Fill in card.md.
 
     Args:
-        path: The checkpoint's file; `results.json` two folders up is its run's.
+        origin: The checkpoint; `results.json` two folders up is its run's.
         checkpoint: Its content.
         format: `onnx` or `torch`.
     """
     data = checkpoint["datamodule_hyper_parameters"]
     model = checkpoint["hyper_parameters"]
-    cells = sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"])
-    results = _results_of(path)
+    results = _results_of(origin.path)
     source = str(results.get("source", data["source"]))
-    name = Path(source).name  # not the whole path: it may tell of the machine
+    name = Path(source).name  # not the whole path: the card goes to strangers
     text, licence = _DATA.get(source, tuple(part.format(name=name) for part in _OWN))
     known = source in _DATA  # of other files nothing is known but their name
-    review = "an English film review" if known else "a review"
-    together = ", since reviews of one film stand together" if known else ""
-    learned = _FILM_REVIEWS if known else _OWN_REVIEWS.format(name=name)
-    return f"""# {"IMDB sentiment" if known else "Sentiment"}, a small recurrent network
-
-Tells from the last {data["max_length"]} words of {review} whether it is positive.
-
-- Made by lit-imdb {__version__} from the checkpoint `{path.name}`, commit \
-`{results.get("git_commit") or "unknown"}`, seed {results.get("seed", "unknown")}
-- Network: embedding ({model["vocab_size"]} x {model["embedding_dim"]}), {cells} tanh RNN cells of \
-{model["hidden_dim"]} units, one logit
-- {_FILES[format]}
-- `vocabulary.txt` (a token a line, the line is its id), `preprocessing.json` (how a text becomes \
-ids), `example.py`
-
-## Data
-
-{text}
-
-- Reviews: {_reviews(results)}
-- Split: validation is the tail of each label ({data["val_fraction"]:.0%} of the training part), \
-not a random sample{together}; no text is on two sides
-- Licence of the data: {licence}
-
-## Figures
-
-{_figures(path, results)}
-
-## Limits
-
-- It reads the last {data["max_length"]} words and nothing before them. Words outside its \
-vocabulary of {model["vocab_size"]} are all the same to it.
-- It learned from {learned} its answers mean little, but it gives one all the same.
-- Its probabilities are not calibrated, and training makes them more extreme than its accuracy \
-justifies.
-- It repeats what the reviews associate with names, genres and groups of people. Do not use it to \
-decide about people.
-
-## Licence
-
-The code is MIT. For the weights no licence is stated: see the licence of the data above.
-"""
+    return Template(files("lit_imdb.inference").joinpath("card.md").read_text("utf-8")).substitute(
+        title="IMDB sentiment" if known else "Sentiment",
+        review="an English film review" if known else "a review",
+        together=", since reviews of one film stand together" if known else "",
+        learned=_FILM_REVIEWS if known else _OWN_REVIEWS.format(name=name),
+        data=text,
+        licence=licence,
+        version=version("lit-imdb"),
+        checkpoint=origin.path.name,
+        accuracy=origin.percent,
+        warning=f"\n- **Warning: {origin.warning}**" if origin.warning else "",
+        commit=results.get("git_commit") or "unknown",
+        seed=checkpoint["training"]["seed"],
+        cells=sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"]),
+        files=_FILES[format],
+        reviews=_reviews(results),
+        metrics=_metrics(origin.path, results),
+        max_length=data["max_length"],
+        val_fraction=f"{data['val_fraction']:.0%}",
+        **{size: model[size] for size in ("vocab_size", "embedding_dim", "hidden_dim")},
+    )
 
 
 def _results_of(path: Path) -> dict[str, Any]:
@@ -121,7 +102,7 @@ def _reviews(results: dict[str, Any]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in reviews.items())
 
 
-def _figures(path: Path, results: dict[str, Any]) -> str:
+def _metrics(path: Path, results: dict[str, Any]) -> str:
     if results.get("test_acc") is None:
         return "Unknown: the run's results.json was not beside the checkpoint."
     rows = ["| part | accuracy | loss |", "| --- | --- | --- |"]

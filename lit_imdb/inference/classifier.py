@@ -1,97 +1,149 @@
-"""A trained model for other programs: texts in, answers out, no Trainer needed.
+"""A trained model for other programs: texts in, answers out, without the Trainer.
 
 Shapes: B reviews, T tokens.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lit_imdb.data.tables import batches_of
-from lit_imdb.data.text import TextEncoder
+from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.inference.prediction import Prediction, figures_of, predictions_of
+from lit_imdb.inference.origin import UNNAMED, Origin
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
 
+NO_WORD = "empty review: no word to read"
+NO_KNOWN_WORD = "no known word to read"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one review.
+
+    Attributes:
+        label: `neg` or `pos`; empty where there is no answer.
+        probability: Of a positive review, 0 to 1; None where there is no answer.
+        unknown_words: Share of the words read that are not in the vocabulary, 0 to 1; None where
+            there is no word.
+        reason: Why there is no answer; empty otherwise.
+    """
+
+    label: str
+    probability: float | None
+    unknown_words: float | None
+    reason: str = ""
+
 
 class SentimentClassifier:
-    """Judges reviews with a trained network; safe to share between threads.
+    """Labels reviews with a trained network; threads may share it.
 
     Args:
         net: The trained network; it is put into evaluation mode.
-        encoder: What turned texts into ids in its training.
+        encoder: The encoder of its training, which turns texts into ids.
+        origin: The checkpoint that the weights come from.
 
-    An untrained network knows nothing, but shows the form of the answers:
+    An untrained network, to show the form of the answers:
 
     >>> net = SentimentRNN(vocab_size=4, embedding_dim=3, hidden_dim=2)
     >>> encoder = TextEncoder(["<pad>", "<unk>", "film", "great"], max_length=5)
     >>> classifier = SentimentClassifier(net, encoder)
-    >>> great, empty = classifier.predict(["Great film, zebra zebra!", None])
+    >>> great, unknown, empty = classifier.predict(["Great film, zebra zebra!", "Zebra?", None])
     >>> great.label in ("neg", "pos"), 0 < great.probability < 1, great.unknown_words
     (True, True, 0.5)
+    >>> unknown
+    Prediction(label='', probability=None, unknown_words=1.0, reason='no known word to read')
     >>> empty.label, empty.probability, empty.reason
     ('', None, 'empty review: no word to read')
     >>> [word for word, influence in classifier.explain("A great film")]
     ['a', 'great', 'film']
     """
 
-    def __init__(self, net: SentimentRNN, encoder: TextEncoder) -> None:
+    def __init__(self, net: SentimentRNN, encoder: TextEncoder, origin: Origin = UNNAMED) -> None:
         self.net = net.eval()
         self.encoder = encoder
+        self.origin = origin
         self.device = net.head.weight.device
         self._logits = fold(net)
 
     def predict(
         self, texts: str | Iterable[str | None], batch_size: int = 1024
     ) -> list[Prediction]:
-        """One answer per text, in their order; a single text gives a list of one."""
+        """Return one answer per text, in order; a list of one for a single text."""
         return list(self.stream([texts] if isinstance(texts, str) else texts, batch_size))
 
     def stream(self, texts: Iterable[str | None], batch_size: int = 1024) -> Iterator[Prediction]:
-        """The same for more texts than memory holds: reads `batch_size` of them at a time."""
+        """Yield the same for more texts than memory holds, reading `batch_size` at a time."""
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: expected at least 1")
         for batch in batches_of(iter(texts), batch_size):
-            yield from self._predict_batch(batch)
+            yield from self.predict_ids(self.encoder.encode([text or "" for text in batch]))
 
     @torch.inference_mode()
-    def _predict_batch(self, texts: list[str | None]) -> list[Prediction]:
-        ids = torch.from_numpy(self.encoder.encode([text or "" for text in texts]))  # (B, T)
-        ids = ids.int().to(self.device)
-        return predictions_of(figures_of(torch.sigmoid(self._logits(ids)), ids))
+    def predict_ids(self, ids: np.ndarray) -> list[Prediction]:
+        """Return one answer per row of ids (B, T), as `encoder.encode` returns them."""
+        logits = self._logits(torch.from_numpy(ids).int().to(self.device))  # (B,)
+        probabilities = torch.sigmoid(logits).tolist()
+        words = (ids != PAD_ID).sum(1).tolist()  # (B,)
+        unknown = (ids == UNK_ID).sum(1).tolist()  # (B,)
+        return [_answer(*row) for row in zip(probabilities, words, unknown, strict=True)]
 
     def explain(self, text: str) -> list[tuple[str, float]]:
-        """The words that the network read, each with its influence: see `model.attribution`."""
+        """Return the words read, each with its influence: see `model.attribution`."""
+        return self.predict_and_explain(text)[1]
+
+    def predict_and_explain(self, text: str) -> tuple[Prediction, list[tuple[str, float]]]:
+        """Return the answer for one text, and what `explain` returns."""
         tokens = self.encoder.tokens(text)
+        ids = self.encoder.encode([text])  # (1, T)
+        (answer,) = self.predict_ids(ids)
         if not tokens:
-            return []
-        ids = torch.from_numpy(self.encoder.encode([text])).int().to(self.device)  # (1, T)
-        influence = influences(self.net, ids)[0, -len(tokens) :]  # (tokens,)
-        return list(zip(tokens, influence.tolist(), strict=True))
+            return answer, []
+        influence = influences(self.net, torch.from_numpy(ids).int().to(self.device))  # (1, T)
+        return answer, list(zip(tokens, influence[0, -len(tokens) :].tolist(), strict=True))
+
+
+def _answer(probability: float, words: int, unknown: int) -> Prediction:
+    if not words:
+        return Prediction("", None, None, NO_WORD)
+    if unknown == words:
+        return Prediction("", None, 1.0, NO_KNOWN_WORD)
+    return Prediction("pos" if probability > 0.5 else "neg", probability, unknown / words)
 
 
 def load(path: str | Path = "best", device: str | torch.device = "cpu") -> SentimentClassifier:
-    """The classifier that a checkpoint holds.
+    """Load the classifier that a checkpoint holds.
 
     Args:
         path: A checkpoint file, or `best` or `last` of the newest run below the working folder.
-        device: Where to compute.
+        device: Where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
 
     Raises:
-        UserError: No such checkpoint, damaged, or holding more than tensors and plain values.
+        UserError: No such checkpoint or device, or a checkpoint that is damaged or holds more than
+            tensors and plain values.
     """
-    checkpoint = read_checkpoint(find_checkpoint(str(path)))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    file = find_checkpoint(str(path))
+    checkpoint = read_checkpoint(file)
     net, encoder = network_of(checkpoint), encoder_of(checkpoint)
-    return SentimentClassifier(net.to(device), encoder)
+    try:
+        net.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {device}: {reason}; expected auto, cpu or cuda") from error
+    return SentimentClassifier(net, encoder, Origin.of(file, checkpoint))
 
 
 def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
-    """The network of a checkpoint, with its weights.
+    """Build the network of a checkpoint, with its weights.
 
     Raises:
         UserError: Settings and weights do not fit.
@@ -110,7 +162,7 @@ def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
 
 
 def encoder_of(checkpoint: dict[str, Any]) -> TextEncoder:
-    """What turns texts into ids for the network of a checkpoint."""
+    """Build the encoder of a checkpoint, which turns texts into ids for its network."""
     settings = checkpoint["datamodule_hyper_parameters"]
     vocabulary = checkpoint["ImdbDataModule"]["vocabulary"].split("\n")
     return TextEncoder(vocabulary, settings["tokenizer"], settings["max_length"])

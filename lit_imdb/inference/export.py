@@ -1,22 +1,44 @@
-"""`python train.py export`: a folder with all that a program needs to use a trained model."""
+"""`python train.py export`: a folder with everything that another program needs to use a model."""
 
 import json
-import shutil
-import tempfile
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from string import Template
+from typing import Any, Literal
 
-from lit_imdb.data.text import TextEncoder
+from lit_imdb.data.text import FILTER, PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError
+from lit_imdb.files import whole_folder
 from lit_imdb.inference.card import model_card
 from lit_imdb.inference.classifier import encoder_of, network_of
 from lit_imdb.inference.onnx import write_onnx
-from lit_imdb.inference.preprocessing import preprocessing_of
+from lit_imdb.inference.origin import Origin
 from lit_imdb.inference.torch_program import write_torch
-from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import other_than_tanh
 from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
+
+RULE = (
+    "Lower-case the text; apply each [pattern, replacement] of `replace` in order, as regular "
+    "expressions; split at whitespace; keep the last `max_length` tokens; a token's id is its line "
+    "in vocabulary.txt, counted from 0, and `unk_id` where it has none. Put `pad_id`, which is not "
+    "read, in front of the shorter of several reviews. The probability of a positive review is "
+    "1 / (1 + exp(-logit)). A text without a known token has no answer."
+)
+_WRITE = {"onnx": write_onnx, "torch": write_torch}
+_MODEL = {"onnx": "model.onnx", "torch": "model.pt2"}
+_EXAMPLE = {
+    "onnx": {
+        "imports": "import numpy, onnxruntime  # numpy comes with onnxruntime",
+        "model": 'onnxruntime.InferenceSession(here / "model.onnx")',
+        "logit": 'model.run(["logits"], {"ids": numpy.array([ids], dtype="int64")})[0].item()',
+    },
+    "torch": {
+        "imports": "import torch",
+        "model": 'torch.export.load(here / "model.pt2").module()',
+        "logit": "model(torch.tensor([ids])).item()",
+    },
+}
 
 
 def export(
@@ -24,12 +46,12 @@ def export(
     format: Literal["onnx", "torch"] = "onnx",
     output: str | None = None,
 ) -> None:
-    """Writes a trained model as a folder for programs that do not have this one.
+    """Write a trained model as a folder for programs that do not have this one.
 
     Args:
         ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
         format: `onnx` for onnxruntime and others, `torch` for a `torch.export` program (.pt2).
-        output: The new folder; imdb-sentiment-FORMAT unless said otherwise.
+        output: The new folder; imdb-sentiment-FORMAT if not given.
 
     Raises:
         UserError: No such checkpoint, the folder is there already, a package is missing, or the
@@ -40,6 +62,7 @@ def export(
         raise UserError(f"{folder} is there already: name another folder with --output DIR")
     path = find_checkpoint(ckpt_path)
     checkpoint = read_checkpoint(path)
+    origin = Origin.of(path, checkpoint)
     net, encoder = network_of(checkpoint).eval(), encoder_of(checkpoint)
     other = other_than_tanh(net.cells)
     if other is not None:
@@ -48,36 +71,49 @@ def export(
             "use the network from Python, with lit_imdb.load(CHECKPOINT)"
         )
     try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
-        try:
-            _write(temporary, format, net, encoder)
-            (temporary / "MODEL_CARD.md").write_text(
-                model_card(path, checkpoint, format), encoding="utf-8"
-            )
-            temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
-            temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder) as temporary:
+            _WRITE[format](net, temporary / _MODEL[format])
+            # A token holds no line break: every tokenizer splits there. Half of a surrogate pair is
+            # no UTF-8 and becomes an escape.
+            vocabulary = "".join(f"{token}\n" for token in encoder.vocabulary)
+            (temporary / "vocabulary.txt").write_bytes(vocabulary.encode(errors="backslashreplace"))
+            for name, text in {
+                "preprocessing.json": json.dumps(_preprocessing(encoder), indent=2) + "\n",
+                "example.py": Template(_package_file("example.txt")).substitute(_EXAMPLE[format]),
+                "MODEL_CARD.md": model_card(origin, checkpoint, format),
+            }.items():
+                (temporary / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"cannot write {folder} ({error.strerror or error}): "
             "free some space or name another folder with --output DIR"
         ) from error
     print(f"{folder}: model, vocabulary, preprocessing, card; try python {folder}/example.py")
+    origin.report()
 
 
-def _write(folder: Path, format: str, net: SentimentRNN, encoder: TextEncoder) -> None:
-    if format == "onnx":
-        write_onnx(net, folder / "model.onnx")
-    else:
-        write_torch(net, folder / "model.pt2")
-    # A token never holds a line break: every tokenizer splits there. A broken character (half of a
-    # surrogate pair) is no UTF-8, and is written out as an escape.
-    vocabulary = "".join(f"{token}\n" for token in encoder.vocabulary)
-    (folder / "vocabulary.txt").write_bytes(vocabulary.encode("utf-8", "backslashreplace"))
-    preprocessing = json.dumps(preprocessing_of(encoder), indent=2)
-    (folder / "preprocessing.json").write_text(f"{preprocessing}\n", encoding="utf-8")
-    example = files("lit_imdb.inference").joinpath(f"example_{format}.txt").read_text("utf-8")
-    (folder / "example.py").write_text(example, encoding="utf-8")
+def _package_file(name: str) -> str:
+    return files("lit_imdb.inference").joinpath(name).read_text("utf-8")
+
+
+def _preprocessing(encoder: TextEncoder) -> dict[str, Any]:
+    return {
+        "rule": RULE,
+        "tokenizer": encoder.tokenizer,
+        "replace": _rules(encoder.tokenizer),
+        "max_length": encoder.max_length,
+        "pad_id": PAD_ID,
+        "unk_id": UNK_ID,
+    }
+
+
+def _rules(tokenizer: str) -> list[list[str]]:
+    if tokenizer == "words":
+        return [["<br />", " "], [f"[{re.escape(FILTER)}]", " "]]
+    if tokenizer != "basic_english":
+        raise UserError(f"no export rules for the tokenizer {tokenizer!r}")
+    # torchtext is pinned to its last release of this kind, so its private names stay
+    from torchtext.data.utils import _patterns, _replacements
+
+    return [list(pair) for pair in zip(_patterns, _replacements, strict=True)]

@@ -9,7 +9,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serves a page to type reviews into, and POST /predict for programs.
+    """Serve a page to type reviews into, and POST /predict for programs.
 
     No text is logged or kept. There are no accounts: with another --host than this machine's own,
     whoever reaches the port can use it.
@@ -34,7 +34,9 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
     # A page elsewhere may point its own name at this machine; only these names are answered.
     names = ["127.0.0.1", "localhost", "[::1]"] if host in _LOOPBACK else ["*"]
     with _listen(host, port) as listener:
-        print(f"http://{_shown(host)}:{listener.getsockname()[1]} (Ctrl-C stops)", flush=True)
+        address = f"http://{_shown(host)}:{listener.getsockname()[1]}"
+        print(f"{address} (Ctrl-C stops), {classifier.origin}", flush=True)
+        classifier.origin.warn()
         # "critical": neither requests nor errors, which could quote a review, reach the log
         config = uvicorn.Config(
             make_app(classifier, names), access_log=False, log_level="critical", server_header=False
@@ -45,7 +47,7 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such port"
         reason = str(reason).partition(" (")[0]  # Python repeats the address there
@@ -53,6 +55,10 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {_shown(host)}:{port} ({reason}): "
             "choose another with --port, or --port 0 for any that is free"
         ) from error
+    # Connections inherit it; asyncio sets it on its own sockets only. Without it an answer waits
+    # for the client's acknowledgement of its header.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _shown(host: str) -> str:

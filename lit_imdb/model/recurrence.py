@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.errors import UserError
-from lit_imdb.model.threads import own_threads
+from lit_imdb.model.threads import single_torch_thread
 
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
@@ -137,7 +137,7 @@ def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
 
 def threads_of(engine: Engine) -> AbstractContextManager[None]:
     """What training steps are to run in: `fused` has threads of its own."""
-    return own_threads() if engine is fused else nullcontext()
+    return single_torch_thread() if engine is fused else nullcontext()
 
 
 def other_than_tanh(cells: Cells) -> nn.Module | None:

@@ -2,69 +2,61 @@
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 
-_lock = threading.Lock()
-_inside = 0  # how many are in `own_threads`
-_own = 1  # threads, while torch has one
+_local = threading.local()  # .count: torch's threads before `single_torch_thread`
 
 
-class own_threads:  # noqa: N801 - as a function; contextlib's manager takes 10 us more of a step
-    """Torch has one thread meanwhile: its others would spin on for milliseconds after each call.
-
-    For the whole process: train one network at a time.
-    """
-
-    def __enter__(self) -> None:
-        global _inside, _own
-        with _lock:
-            if not _inside:
-                _own = torch.get_num_threads()
-            _inside += 1
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        global _inside
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                torch.set_num_threads(_own)
-
-
-def number() -> int:
-    """How many threads work: as many as torch has, or had before `own_threads`."""
-    return _own if _inside else torch.get_num_threads()
-
-
-def share(run: Callable[[int], None], pieces: int) -> None:
-    """Runs 0, 1, ... `pieces` - 1 in several threads, and ends when all have ended."""
-    threads = max(1, min(number(), pieces))
-
-    def some(thread: int) -> None:
-        for piece in range(thread, pieces, threads):
-            run(piece)
-
-    others = []
+@contextmanager
+def single_torch_thread() -> Iterator[None]:
+    """Limit torch to one thread: its idle workers would spin and compete with ours."""
+    before, outer = torch.get_num_threads(), getattr(_local, "count", None)
+    _local.count = outer or before
+    torch.set_num_threads(1)
     try:
-        for thread in range(1, threads):
-            try:
-                others.append(_pool().submit(some, thread))
-            except RuntimeError:  # the interpreter is ending and takes no more work
-                some(thread)
-        some(0)
+        yield
     finally:
-        wait(others)
-    for other in others:
-        other.result()
+        _local.count = outer
+        torch.set_num_threads(before)
+
+
+def thread_count() -> int:
+    """How many threads work: as many as torch has, or had before `single_torch_thread`."""
+    return getattr(_local, "count", None) or torch.get_num_threads()
+
+
+def run_parallel(task: Callable[[int], None], count: int) -> None:
+    """Run task(0), ... task(count - 1), shared among the threads; return when all have ended.
+
+    Each runs without gradients, in full precision and with one torch thread, wherever it runs.
+    """
+    threads = max(1, min(thread_count(), count))
+
+    def worker(first: int) -> None:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # torch keeps both per thread
+            for number in range(first, count, threads):
+                task(number)
+
+    with single_torch_thread():
+        others = [_pool().submit(worker, first) for first in range(1, threads)]
+        try:
+            worker(0)
+        finally:
+            errors = [other.exception() for other in others]  # waits for each
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fused")
+    one = (torch.set_num_threads, (1,))  # torch keeps the number for each thread
+    return ThreadPoolExecutor(os.cpu_count(), "fused", *one)
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""Finding a run's checkpoint and reading it without running anything that it may hold."""
+"""Find a run's checkpoint, and read it without running anything that it may hold."""
 
 import pickle
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lit_imdb.errors import UserError
-from lit_imdb.training.untrusted import HoldsCodeError, check_archive, check_content
+from lit_imdb.training.untrusted import HoldsCodeError, check_archive, check_content, shapes_of
 
 LOGS = Path("logs", "imdb")
 
@@ -35,25 +35,23 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
     Raises:
         UserError: There is no such file, or the path is an address.
     """
+    runs = run_folders(root)
     if ckpt_path == "best":
-        found = [run / "checkpoints" / "best.ckpt" for run in run_folders(root)]
-        files = [file for file in found if file.is_file()]
-        if not files:
-            raise UserError(
-                f"no best checkpoint in {root}: train one with `python train.py`, "
-                "or name a file with --ckpt_path FILE"
-            )
-        return files[-1]
+        found = [file for run in runs if (file := run / "checkpoints" / "best.ckpt").is_file()]
+        if found:
+            return found[-1]
+        raise UserError(
+            f"no best checkpoint in {root}: train one with `python train.py`, "
+            "or name a file with --ckpt_path FILE"
+        )
     if ckpt_path == "last":
-        runs = run_folders(root)
         path = runs[-1] / "checkpoints" / "last.ckpt" if runs else root
-        if not path.is_file():
-            which = f"the newest run {runs[-1]}" if runs else f"{root}"
-            raise UserError(
-                f"no last checkpoint in {which}: nothing was trained yet, start with "
-                "`python train.py fit`"
-            )
-        return path
+        if path.is_file():
+            return path
+        raise UserError(
+            f"no last checkpoint in {f'the newest run {runs[-1]}' if runs else root}: "
+            "nothing was trained yet, start with `python train.py fit`"
+        )
     if "://" in ckpt_path:
         raise UserError(
             f"--ckpt_path {ckpt_path}: addresses are refused, since a checkpoint from the network "
@@ -65,8 +63,12 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
     return path
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of this program; tensors and plain values only.
+def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
+    """Read a checkpoint of this program; it holds tensors and plain values only.
+
+    Args:
+        path: The file.
+        for_trainer: A Trainer asked for it: see `check_content`.
 
     Raises:
         UserError: Damaged, not one of this program's, or holding pickled code.
@@ -85,7 +87,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged or no checkpoint: expected a file that train.py wrote"
         ) from error
     try:
-        check_content(checkpoint)
+        _find_vocabulary(checkpoint)
+        check_content(checkpoint, for_trainer)
+        _apply_masks(checkpoint.get("state_dict", {}))
     except Exception as error:  # the same: nothing in the file is what it should be
         raise UserError(
             f"{path} is not a checkpoint of this program: {error!s:.200}; train one with train.py"
@@ -93,17 +97,44 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _find_vocabulary(checkpoint: dict[str, Any]) -> None:
+    """Give the state of a subclass of `ImdbDataModule` the name that is read."""
+    for state in list(checkpoint.values()):
+        if isinstance(state, dict) and "vocabulary" in state:
+            checkpoint.setdefault("ImdbDataModule", state)
+
+
+def _apply_masks(weights: dict[str, torch.Tensor]) -> None:
+    """Multiply NAME_orig by NAME_mask into NAME: ModelPruning may leave them apart."""
+    for name in [name.removesuffix("_mask") for name in weights if name.endswith("_mask")]:
+        weight, mask = weights.pop(f"{name}_orig"), weights.pop(f"{name}_mask")
+        if weight.shape != mask.shape:  # would be repeated, to any size
+            raise ValueError(f"{name} has a mask of another shape")
+        weights[name] = weight * mask
+
+
+def check_resumable(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise `UserError` if training cannot go on from `checkpoint`."""
+    missing = {"optimizer_states", "lr_schedulers", "callbacks"} - checkpoint.keys()
+    if missing:
+        raise UserError(
+            f"{path} holds the weights alone (save_weights_only), without the state of the "
+            "optimizer: `fit` resumes from a whole checkpoint, such as last.ckpt"
+        )
+
+
 def check_sizes(path: Path, checkpoint: dict[str, Any], model: Mapping[str, Any]) -> None:
-    """Whether the weights of `checkpoint` fit into `model`, given by its settings.
+    """Check that the weights of `checkpoint` fit into `model`, given by its settings.
 
     Raises:
-        UserError: They do not, which the command line or a config file has asked for.
+        UserError: They do not, because of the command line or a config file.
     """
     saved = checkpoint["hyper_parameters"]
-    for name in ("vocab_size", "embedding_dim", "hidden_dim"):
-        if model[name] != saved[name]:
+    for name, value in saved.items():
+        asked = model.get(name, value)
+        if asked != value and shapes_of({**saved, name: asked}) != shapes_of(saved):
             group = "data" if name == "vocab_size" else "model"
             raise UserError(
-                f"--{group}.{name} {model[name]}: the weights in {path} are for {saved[name]}; "
-                "leave it out, or train anew without --ckpt_path"
+                f"--{group}.{name} {asked}: the weights in {path} are for {value}; "
+                "leave it out, or retrain without --ckpt_path"
             )

@@ -1,25 +1,29 @@
-"""Keeps `last.ckpt` so fresh that a run cut off anywhere goes on from it, bit for bit."""
+"""Write checkpoints whole, and `last.ckpt` often enough to resume a run cut off anywhere."""
 
 import math
-import os
 import signal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from lit_imdb.errors import UserError
-from lit_imdb.interrupts import Interrupted, StopFlag, stop_at_once
-from lit_imdb.training.checkpoint import read_checkpoint, run_of
+from lit_imdb.files import whole_file
+from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
+from lit_imdb.training.checkpoint import read_checkpoint
+from lit_imdb.training.untrusted import FUSED_STATES
 
 
 class LastCheckpoint(Checkpoint):
     """Writes `checkpoints/last.ckpt`: at the start, every `every_n_steps`, after each epoch.
 
-    On SIGTERM or Ctrl-C it lets the step finish, writes, and ends the program before the next one.
+    On SIGTERM or Ctrl-C it lets the step finish, writes, and ends the program before the next one;
+    a second signal ends it at once. Lightning's own handling of SIGTERM is not used: a process that
+    it stops may leave the others waiting for it in a collective call.
 
     Args:
         every_n_steps: Training steps between two writes within an epoch.
@@ -28,28 +32,26 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
         self.path: Path | None = None
-        self._stop = StopFlag()
+        self._signum: int | None = None  # of the first signal
         self._leaving = False
-        self._alone = True  # whether this is the only process: to ask at each step takes 5 us
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.path = Path(trainer.log_dir or trainer.default_root_dir, "checkpoints", "last.ckpt")
-        self._stop.listen()
-        self._alone = trainer.world_size == 1
+        handle_stop_signals(self._remember)
         if trainer.global_step == 0:
             self._save(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self._leaving:  # by now the step before is in the log
+        if self._leaving:  # by now the previous step is in the log
             self._raise()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # in a resumed run Lightning leaves out the validation of the step it starts behind, so a
-        # checkpoint waits for it; an epoch's last one waits for the epoch's own figures as well
+        # A resumed run skips the validation after the step that it starts from, so save after it;
+        # an epoch's last step also waits for the epoch's metrics.
         if self._is_time(trainer) and not _validates_after(trainer, batch_idx):
             self._save_within_epoch(trainer)
 
@@ -63,35 +65,40 @@ class LastCheckpoint(Checkpoint):
             self._raise()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stop_at_once()  # what follows, the test, changes nothing that is kept
+        stop_at_once()  # the test, which follows, changes nothing that is kept
 
     def _save_within_epoch(self, trainer: Trainer) -> None:
         batches = trainer.fit_loop.batch_idx + 1
         if trainer.is_last_batch or batches % trainer.accumulate_grad_batches:
-            return  # summed gradients are in no checkpoint
+            return  # no checkpoint has accumulated gradients
         self._leaving = self._must_stop(trainer)
         self._save(trainer)
 
     def _is_time(self, trainer: Trainer) -> bool:
-        """Whether to save, since the program was told to stop or has gone on for long enough."""
+        """Whether to save now: the program must stop, or enough steps have passed."""
         return self._must_stop(trainer) or trainer.global_step % self.every_n_steps == 0
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)  # type: ignore[arg-type]
 
     def _must_stop(self, trainer: Trainer) -> bool:
-        """Whether any process was told to stop: they must leave after the same step."""
-        stop = self._stop.signum is not None
-        if self._alone:
+        """Whether any process got a signal: all must leave after the same step."""
+        stop = self._signum is not None
+        if trainer.world_size == 1:
             return stop
         return trainer.strategy.reduce_boolean_decision(stop, all=False)
 
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum is not None:
+            raise Interrupted(signum)
+        self._signum = signum
+
     def _raise(self) -> None:
-        raise Interrupted(self._stop.signum or signal.SIGTERM, str(self.path))
+        raise Interrupted(self._signum or signal.SIGTERM, str(self.path))
 
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether `val_check_interval` has a validation follow this batch of the epoch."""
+    """Whether `val_check_interval` asks for a validation after this batch of the epoch."""
     every, epochs = trainer.val_check_batch or math.inf, trainer.check_val_every_n_epoch
     if epochs is None:  # counted over all epochs
         batch_idx = trainer.fit_loop.total_batch_idx
@@ -100,58 +107,67 @@ def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
     return trainer.enable_validation and (batch_idx + 1) % every == 0
 
 
-def _move(state: dict[str, Any], folder: Path) -> None:
-    """Has a ModelCheckpoint's state, which names its files, mean those in `folder`."""
+class OptimizerCheck(Callback):
+    """Refuses a checkpoint's optimizer state that is not as large as its weight.
 
-    def moved(name: str) -> str:
-        return str(folder / Path(name).name)
+    Only here is known which state is whose; torch's fused optimizers write past a short one.
+    """
 
-    if not Path(moved(state.get("best_model_path") or "")).is_file():
-        return
-    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        if state.get(key):
-            state[key] = moved(state[key])
-    scores = state.get("best_k_models") or {}
-    state["best_k_models"] = {moved(name): score for name, score in scores.items()}
-    state["dirpath"] = str(folder)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for optimizer in trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                for name in FUSED_STATES:
+                    if state.get(name) is not None and state[name].shape != weight.shape:
+                        raise UserError(
+                            f"{trainer.ckpt_path}: the optimizer's {name} is not as large as its "
+                            "weight; use a checkpoint that this command wrote"
+                        )
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, even when the power fails or the disk is full."""
+    """Writes checkpoints whole or not at all, and loads only what `read_checkpoint` accepts."""
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """What `read_checkpoint` gives, whatever was asked for: nothing else is ever loaded.
-
-        Where it lies in a run folder, so do the files that it names, wherever they were before.
-        """
-        checkpoint = read_checkpoint(Path(path))
-        if run_of(str(path)):
-            for state in checkpoint.get("callbacks", {}).values():
-                _move(state, Path(path).parent)
+        """Read a checkpoint; the files that it names are searched for beside it."""
+        checkpoint = read_checkpoint(Path(path), for_trainer=True)
+        for state in checkpoint.get("callbacks", {}).values():
+            _relocate(state, Path(path).parent)
         return checkpoint
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Writes beside `path`, waits for the disk, then takes the place of what was there.
+        """Write a checkpoint, and wait until it is on the disk.
 
         Raises:
-            UserError: The file cannot be written; the old one is still good.
+            UserError: The file cannot be written; the old one is still there.
         """
         path = Path(path)
-        temporary = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with whole_file(path) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
-            temporary.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
             raise UserError(
                 f"cannot write {path} ({error}): free some space; the checkpoints written before "
-                "are good, and `python train.py fit --ckpt_path last` goes on from them"
+                "are good, and `python train.py fit --ckpt_path last` resumes from them"
             ) from error
+
+
+def _relocate(state: dict[str, Any], folder: Path) -> None:
+    """Point a ModelCheckpoint's state at `folder` if its files moved there; forget lost files."""
+    best, before = state.get("best_model_path"), Path(str(state.get("dirpath")))
+
+    def moved(name: str) -> str:
+        return str(folder / Path(name).relative_to(before))
+
+    if best and before.name == folder.name and Path(moved(best)).is_file():
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = moved(state[key]) if state.get(key) else ""
+        scores = state.get("best_k_models") or {}
+        state["best_k_models"] = {moved(name): score for name, score in scores.items()}
+        state["dirpath"] = str(folder)
+    elif best and not Path(best).is_file():
+        state.clear()

