@@ -77,8 +77,14 @@ def probabilities(rows: list[dict[str, Any]]) -> list[float | None]:
     ]
 
 
-@pytest.mark.parametrize("given", ["in.csv", "in.tsv", "in.jsonl", "in.parquet", "in.txt"])
-@pytest.mark.parametrize("wanted", ["out.csv", "out.jsonl", "out.parquet"])
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        *(("in.csv", f"out.{ending}") for ending in ("csv", "jsonl", "parquet")),
+        *((f"in.{ending}", "out.csv") for ending in ("tsv", "jsonl", "parquet", "txt")),
+        ("in.jsonl", "out.parquet"),
+    ],
+)
 def test_every_row_comes_back_in_order_with_its_columns(
     given: str, wanted: str, predict: Run, trained: Trained, workspace: Path
 ) -> None:

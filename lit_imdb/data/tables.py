@@ -93,7 +93,7 @@ def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     except UnicodeError as error:
         raise UserError(
             f"{name}, line {number}: not {encoding}; name its encoding, "
-            "for example --data.encoding cp1252"
+            "for example --data.encoding cp1252 (predict: --encoding)"
         ) from error
 
 
