@@ -1,25 +1,25 @@
-"""The command line: what Lightning's commands do here."""
+"""The commands fit, validate and test: their trainer and what they report."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning.callbacks as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning.callbacks import Callback, Checkpoint, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import encoder_of
-from lit_imdb.memory import keep_freed_memory
 from lit_imdb.messages import keep_messages_short
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
 from lit_imdb.training.checkpoint import run_of
 from lit_imdb.training.history import History
-from lit_imdb.training.loop import use_plain_loop
 from lit_imdb.training.progress import ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
 
@@ -47,14 +47,16 @@ class CLI(SettingsCLI):
             self.save_config_callback = None  # it belongs to a run folder, and there is none
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Adds what every run has: its folder, checkpoints, history and progress bar."""
-        config = self._get(self.config_init, "trainer")
+        """Add what every run has: its folder, checkpoints, history and progress bar."""
+        config = self.config_init[self.subcommand].trainer
         own = config.callbacks or []
         callbacks: list[Callback] = [*own] if isinstance(own, list) else [own]
-        if config.enable_progress_bar is not False:
+        has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
+        if config.enable_progress_bar is not False and not has_bar:
             callbacks.append(ProgressBar())
         logger = config.logger
         if self.subcommand != "fit":
+            callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
             logger = logger or False
             kwargs["enable_checkpointing"] = False
         else:
@@ -63,7 +65,8 @@ class CLI(SettingsCLI):
             if config.enable_checkpointing is not False and not config.fast_dev_run:
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
-            callbacks += [self.history, OptimizerCheck()]
+            callbacks += [self.history, LambdaCallback(on_train_start=results.write_hparams)]
+            callbacks.append(OptimizerCheck())
             if self.config.fit.report:
                 callbacks.append(Report(self.history))
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
@@ -75,70 +78,91 @@ class CLI(SettingsCLI):
             raise UserError(f"--trainer: {error}") from error
 
     def _run_logger(self) -> TensorBoardLogger:
-        """A new run folder, or the one that a resumed checkpoint lies in."""
-        run = run_of(self.config.fit.ckpt_path)
+        """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
+        run = run_of(str(self.ckpt_path)) if self.ckpt_path else None
         if run is None or self.checkpoint is None:
-            logs = self.logs
-            return TensorBoardLogger(logs.parent, name=logs.name, default_hp_metric=False)
+            return TensorBoardLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
         return TensorBoardLogger(
             run.parent.parent,
             name=run.parent.name,
             version=run.name,
             default_hp_metric=False,
-            # points after the checkpoint, from the sitting that was cut off, are drawn anew
-            purge_step=self.checkpoint["global_step"],
+            purge_step=self.checkpoint["global_step"],  # the points after it will be logged again
         )
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint is not None:
             self.datamodule.vocabulary = list(encoder_of(self.checkpoint).vocabulary)
 
-    def fit(self, **kwargs: Any) -> None:
-        """Fits, tests the best checkpoint, and reports."""
-        use_plain_loop(self.trainer)
-        self.trainer.fit(weights_only=True, **kwargs)
-        if self._get(self.config, "trainer").fast_dev_run:
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
+        """Train, test the best checkpoint and report."""
+        self.trainer.fit(model, datamodule, ckpt_path=self.ckpt_path, weights_only=True)
+        if self.config.fit.trainer.fast_dev_run:
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
             return
-        figures = results.fit_figures(self.trainer, self.history)  # before test loads the best
-        best = self.best.best_model_path or None
-        tested: dict[str, Any] = dict(  # empty where --trainer.limit_test_batches is 0
-            *self.trainer.test(self.model, self.datamodule, best, verbose=False, weights_only=True)
-        )
-        figures |= {"test_acc": tested.get("test/acc"), "test_loss": tested.get("test/loss")}
+        figures = results.fit_figures(self.trainer, self.history)
+        figures |= self._test_best()
         figures["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
             self._report_fit(figures)
 
-    def validate(self, **kwargs: Any) -> None:
-        self._report("val", self.trainer.validate(verbose=False, weights_only=True, **kwargs))
+    def _test_best(self) -> dict[str, float | None]:
+        """Test the best checkpoint as the command `test` does.
 
-    def test(self, **kwargs: Any) -> None:
-        self._report("test", self.trainer.test(verbose=False, weights_only=True, **kwargs))
+        The callbacks of the user stay out: one that averages weights, for example, would put those
+        of the last step in place of the checkpoint's.
+        """
+        kept = (lightning.ProgressBar, Report)
+        trainer: Any = self.trainer
+        trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, kept)]
+        best = self.best.best_model_path or None
+        found = trainer.test(self.model, self.datamodule, best, verbose=False, weights_only=True)
+        tested: dict[str, float] = dict(*found)  # empty with --trainer.limit_test_batches 0
+        return {"test_acc": tested.get("test/acc"), "test_loss": tested.get("test/loss")}
 
-    def _report(self, part: str, found: Sequence[Mapping[str, float]]) -> None:
+    def validate(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
+        """Evaluate a checkpoint on the validation split."""
+        found = self.trainer.validate(
+            model, datamodule=datamodule, ckpt_path=self.ckpt_path, verbose=False, weights_only=True
+        )
+        self._report("val", found)
+
+    def test(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
+        """Evaluate a checkpoint on the test split."""
+        found = self.trainer.test(
+            model, datamodule=datamodule, ckpt_path=self.ckpt_path, verbose=False, weights_only=True
+        )
+        self._report("test", found)
+
+    def _report(self, split: str, found: Sequence[Mapping[str, float]]) -> None:
         if not self.trainer.is_global_zero:
             return
         if not found:
-            raise UserError(f"no batch was evaluated: leave out --trainer.limit_{part}_batches 0")
-        (figures,) = found
+            raise UserError(f"no batch was evaluated: leave out --trainer.limit_{split}_batches 0")
+        (metrics,) = found
         rows = {
             "source": self.datamodule.source,
-            f"{part} reviews": f"{len(self.datamodule.parts[part]):,}",
-            f"{part} accuracy": results.percent(figures[f"{part}/acc"]),
-            f"{part} loss": f"{figures[f'{part}/loss']:.4f}",
-            "checkpoint": self.config[self.subcommand].ckpt_path,
+            f"{split} reviews": f"{len(self.datamodule.parts[split]):,}",
+            f"{split} accuracy": results.percent(metrics[f"{split}/acc"]),
+            f"{split} loss": f"{metrics[f'{split}/loss']:.4f}",
+            "checkpoint": str(self.ckpt_path),
         }
-        results.print_table(f"{part} part", rows)
+        results.print_table(f"{split} split", rows)
 
     def _report_fit(self, figures: dict[str, Any]) -> None:
         if isinstance(self.trainer.logger, TensorBoardLogger):
-            config = self.parser.dump(self.config, format="json")
-            results.write_results(Path(self.trainer.logger.log_dir), figures, json.loads(config))
+            config = json.loads(self.parser.dump(self.config, format="json"))
+            used = {"model": self.model.hparams, "data": self.datamodule.hparams}
+            for group, hparams in used.items():
+                for name in ("lr", "batch_size"):
+                    if name in hparams and hparams[name] != config["fit"][group][name]:
+                        figures[f"found_{name}"] = hparams[name]  # by a callback
+                config["fit"][group].update(hparams)
+            results.write_results(Path(self.trainer.logger.log_dir), figures, config)
             shown = {f"hp/{name}": figures[name] for name in ("val_acc", "test_acc", "val_loss")}
             self.trainer.logger.log_hyperparams(
                 {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},
-                # without validation there are no figures of it
+                # without validation there are no metrics of it
                 {name: value for name, value in shown.items() if value is not None},
                 step=self.trainer.global_step,
             )
@@ -147,13 +171,12 @@ class CLI(SettingsCLI):
 
 
 def run(args: list[str]) -> None:
-    """Runs one of Lightning's commands.
+    """Run one of Lightning's commands.
 
     Raises:
         UserError: What the user can mend, Lightning's own complaints about settings among them.
     """
     keep_messages_short()
-    keep_freed_memory()
     try:
         CLI(args)
     except MisconfigurationException as error:

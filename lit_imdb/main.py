@@ -1,4 +1,4 @@
-"""The entry: finds the command that is asked for, and makes a mistake one line."""
+"""The entry: runs one command; errors are one line."""
 
 import gc
 import os
@@ -6,14 +6,13 @@ import shlex
 import sys
 from importlib import import_module
 
-from lit_imdb.arguments import ALONE, full_arguments
+from lit_imdb.arguments import ALONE, Parser, full_arguments
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
-from lit_imdb.memory import without_collection
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs one command; a user's mistake is one line on standard error and exit status 2."""
+    """Run one command; a user's error is one line on standard error, with exit status 2."""
     args = sys.argv[1:] if args is None else args
     alone = args[:1] and args[0] in ALONE
     stop_at_once()
@@ -21,14 +20,15 @@ def main(args: list[str] | None = None) -> None:
         if alone:
             _run_alone(args[0], args[1:])
         else:
-            with without_collection():
-                from lit_imdb.cli import run  # two seconds, which the others do not need
+            gc.disable()  # importing torch and Lightning makes a million objects that stay
+            from lit_imdb.cli import run
 
+            gc.freeze()
+            gc.enable()
             run(args)
-            gc.freeze()  # the system takes it all back; to look for cycles first takes 0.1 s
     except Interrupted as interrupted:
-        again = f"; `{_again(args, interrupted.checkpoint)}` goes on with training that had begun"
-        hint = again if not alone and full_arguments(args)[0] == "fit" else ""
+        resume = f"; resume training with `{_again(args, interrupted.checkpoint)}`"
+        hint = resume if not alone and full_arguments(args)[0] == "fit" else ""
         print(f"stopped by {interrupted.name}{hint}", file=sys.stderr)
         raise SystemExit(128 + interrupted.signum) from None
     except UserError as error:
@@ -41,7 +41,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _again(args: list[str], checkpoint: str) -> str:
-    """The command that goes on, with the flags of the one that was stopped."""
+    """Return the command that resumes the one that was stopped, with its flags."""
     kept = full_arguments(args)
     for index, argument in enumerate(kept):
         if argument.partition("=")[0] == "--ckpt_path":
@@ -52,8 +52,6 @@ def _again(args: list[str], checkpoint: str) -> str:
 
 def _run_alone(command: str, args: list[str]) -> None:
     """Run `lit_imdb.inference.COMMAND.COMMAND` with what its signature makes of the arguments."""
-    from lit_imdb.parser import Parser
-
     function = getattr(import_module(f"lit_imdb.inference.{command}"), command)
     prog = f"{os.path.basename(sys.argv[0])} {command}"
     parser = Parser(prog=prog)

@@ -1,4 +1,4 @@
-"""What other libraries print: their mistakes on one line each, their habits not at all."""
+"""Shorten other libraries' warnings to one line and silence the expected ones."""
 
 import logging
 import sys
@@ -10,20 +10,21 @@ _EXPECTED = (
     "callbacks used to create the checkpoint",  # test and predict need no callback of fit
     "Checkpoint directory .* exists and is not empty",  # a resumed run's own
     "dirpath has changed",  # the run folder was moved, or its checkpoint taken out of it
+    "Unable to serialize instance",  # mended by Parser.dump
     "smaller than the logging interval",  # short runs log their epochs
 )
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def keep_messages_short() -> None:
-    """Warnings become one line on standard error; what is expected is not said."""
+    """Print warnings as one line on standard error, without the expected ones."""
     warnings.showwarning = _show_warning
     warnings.simplefilter("ignore", DeprecationWarning)  # between libraries, not for users
     for text in _EXPECTED:
-        warnings.filterwarnings("ignore", f".*{text}")
+        warnings.filterwarnings("ignore", f"(?s).*{text}")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for asked_for in ("profilers", "callbacks.early_stopping"):

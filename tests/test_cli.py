@@ -28,7 +28,7 @@ def test_without_a_command_it_fits_tests_and_prints_one_table(trained: Trained) 
     table = trained.output.out
     for expected in (
         *("source", "corpus.csv", "train 144, val 16, test 40", "parameters", "epochs"),
-        *("val accuracy", "test accuracy", "loss", "per epoch", "in all"),
+        *("val accuracy", "test accuracy", "loss", "per epoch", "total"),
         *("logs/imdb/version_0", "tensorboard --logdir logs"),
     ):
         assert expected in table, expected
@@ -62,7 +62,7 @@ def test_results_json_holds_the_figures_and_where_they_come_from(trained: Traine
     assert results["device"] == "cpu"
     assert results["config"]["fit"]["data"]["batch_size"] == 16
     assert {"torch", "pytorch-lightning", "torchtext", "python"} <= set(results["versions"])
-    assert "git_commit" in results
+    assert {"git_commit", "git_dirty"} <= set(results)
 
 
 def test_hparams_name_the_source_that_was_used(trained: Trained) -> None:
@@ -175,9 +175,7 @@ def test_every_command_explains_its_settings(command: str, run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["none", *COMMANDS])
 @pytest.mark.parametrize("config", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
-def test_every_config_can_be_printed_by_every_command(
-    command: str, config: str, run: Run, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_config_can_be_printed_by_every_command(command: str, config: str, run: Run) -> None:
     start = [] if command == "none" else [command]
     done = run(*start, "--config", ROOT / "configs" / config, "--print_config")
     assert done.status == 0, done
@@ -207,6 +205,14 @@ def test_a_printed_config_can_be_used_again(run: Run, corpus: Path) -> None:
     assert first["test_loss"] == second["test_loss"]
 
 
+def test_a_runs_config_can_be_used_by_the_other_commands(run: Run, corpus: Path) -> None:
+    args = [*TINY, "--data.source", corpus, "--trainer.callbacks+=ModelCheckpoint"]
+    assert run(*args).status == 0
+    results = results_of(Path("logs/imdb/version_0"))
+    done = run("test", "--config", "logs/imdb/version_0/config.yaml")
+    assert f"{results['test_loss']:.4f}" in done.out, done
+
+
 def test_a_flag_wins_over_a_config_and_a_later_config_over_an_earlier(
     run: Run, corpus: Path
 ) -> None:
@@ -230,13 +236,13 @@ def test_the_newest_best_checkpoint_is_the_default(
     done = run(command, "--accelerator", "cpu", "--trainer.enable_progress_bar", "false")
     assert done.status == 0, done
     results = results_of(trained.run)
-    part = "val" if command == "validate" else "test"
-    assert f"{results[f'{part}_acc']:.2%}" in done.out
-    assert f"{results[f'{part}_loss']:.4f}" in done.out
+    split = "val" if command == "validate" else "test"
+    assert f"{results[f'{split}_acc']:.2%}" in done.out
+    assert f"{results[f'{split}_loss']:.4f}" in done.out
     assert {n for n in files_in(trained.folder) - before if not n.startswith("cache/")} == set()
 
 
-def test_the_real_command_tests_and_predicts(trained: Trained, workspace: Path) -> None:
+def test_the_real_command_tests_another_source(trained: Trained, workspace: Path) -> None:
     ckpt = trained.run / "checkpoints/best.ckpt"
     other = write_csv(workspace / "other.csv", make_reviews(30, seed=9))
     args = ("--ckpt_path", ckpt, "--data.source", other, "--accelerator", "cpu")

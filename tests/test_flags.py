@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from lit_imdb.data.loader import Batch
 from lit_imdb.model.module import LitSentiment
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import Masks
 
 Run = Callable[..., Output]
 Fails = Callable[..., str]
@@ -28,7 +31,7 @@ def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus:
     assert results["val_acc"] == float(checked["best_model_score"])
     last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert len(last["callbacks"]["History"]["validations"]) == 4 * 4
-    assert len(last["callbacks"]["Review"]["sentences"]) == 4 * 4
+    assert len(last["callbacks"]["Report"]["numbers"]) == 4 * 4
 
 
 def test_a_checkpoint_callback_of_ones_own_is_not_what_is_tested(run: Run, corpus: Path) -> None:
@@ -59,7 +62,7 @@ def test_without_tensorboards_events_the_table_does_not_send_one_there(
     done = run("fit", *TINY, "--data.source", corpus, *logger)
     assert done.status == 0
     assert "mylogs" in done.out
-    assert "look at it" not in done.out
+    assert "view with" not in done.out
 
 
 def test_overfitting_has_the_same_batches_in_every_epoch(
@@ -98,20 +101,21 @@ def test_accumulated_batches_have_masks_of_their_own_and_one_line_a_step(
     run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds, lines = [], []
-    as_it_is, log = LitSentiment._step_generator, LitSentiment.log
-    monkeypatch.setattr(
-        LitSentiment,
-        "_step_generator",
-        lambda lit: seeds.append((made := as_it_is(lit)).initial_seed()) or made,
-    )
-    monkeypatch.setattr(
-        LitSentiment,
-        "log",
-        lambda lit, *args, **more: lines.append(args) or log(lit, *args, **more),
-    )
+    draw, log = SentimentRNN.draw_masks, LitSentiment.log_dict
+
+    def drawn(net: SentimentRNN, reviews: int, generator: torch.Generator) -> Masks:
+        seeds.append(generator.initial_seed())
+        return draw(net, reviews, generator)
+
+    def logged(lit: LitSentiment, metrics: dict[str, float], **options: Any) -> None:
+        lines.append(metrics)
+        log(lit, metrics, **options)
+
+    monkeypatch.setattr(SentimentRNN, "draw_masks", drawn)
+    monkeypatch.setattr(LitSentiment, "log_dict", logged)
     flags = ("--trainer.accumulate_grad_batches", "4", "--trainer.log_every_n_steps", "1")
     assert run("fit", *TINY, "--data.source", corpus, *flags).status == 0
     assert len(set(seeds)) == len(seeds) == 18
-    assert len([name for name, _ in lines if name == "train/acc"]) == 6  # of 4, 4 and 1 batches
+    assert len(lines) == 6  # of 4, 4 and 1 batches
     events = EventAccumulator("logs/imdb/version_0").Reload()
     assert [e.step for e in events.Scalars("train/gradient_norm")] == [0, 1, 2, 3, 4, 5]

@@ -294,7 +294,7 @@ def test_damaged_compiled_code_is_not_used(suffix: str, tmp_path: Path) -> None:
 
 def test_a_trained_module_is_pickled_and_copied_with_its_folded_network() -> None:
     ids = torch.randint(9, (4, 3))
-    lit = LitSentiment(9, 6, 5)
+    lit = LitSentiment(vocab_size=9, embedding_dim=6, hidden_dim=5)
     lit.on_validation_epoch_start()
     expected = lit._folded(ids)
     copies = [copy.deepcopy(lit), pickle.loads(pickle.dumps(lit))]

@@ -349,7 +349,7 @@ def test_a_full_disk_under_the_report_does_not_end_the_run(
     def fail(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lit_imdb.report.callback.whole_file", fail)
+    monkeypatch.setattr("lit_imdb.report.board.whole_file", fail)
     done = run(*TINY, "--data.source", corpus)
     assert done.status == 0, done
     assert "the report continues without" in done.err

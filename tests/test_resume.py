@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,16 +17,23 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, TINY, Output, results_of
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from benchmarks import crash
+from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.report import callback
 
+Run = Callable[..., Output]
+Fails = Callable[..., str]
 Deadly = AbstractContextManager[None]
+RUN = Path("logs/imdb/version_0")
 LONG = [*TINY, "--max_epochs", "3", "--checkpoint_every_n_steps", "2"]
 
 
@@ -104,9 +112,7 @@ def test_a_half_written_temporary_checkpoint_is_never_read(tmp_path: Path, whole
     assert crash.differences(whole, folder) == []
 
 
-def both(
-    run: Callable[..., Output], args: tuple[object, ...], deadly: Deadly, latest: int
-) -> list[str]:
+def both(run: Run, args: tuple[object, ...], deadly: Deadly, latest: int) -> list[str]:
     """Differences between a whole run and one that `deadly` cut off, at step `latest` or before,
     and that was resumed."""
     whole, cut_off = Path.cwd() / "whole", Path.cwd() / "cut_off"
@@ -186,17 +192,13 @@ CUTS: dict[str, tuple[str, int, Callable[[], None], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_other_flags_are_resumed_exactly_too(
-    cut: str, run: Callable[..., Output], corpus: Path
-) -> None:
+def test_other_flags_are_resumed_exactly_too(cut: str, run: Run, corpus: Path) -> None:
     method, batch, kill, flags = CUTS[cut]
     args = ("fit", *TINY, "--data.source", corpus, *flags)
     assert both(run, args, dying(method, batch, kill), batch + 1) == []
 
 
-def test_the_seed_of_a_resumed_run_is_its_own(
-    run: Callable[..., Output], fails: Callable[..., str], corpus: Path
-) -> None:
+def test_the_seed_of_a_resumed_run_is_its_own(run: Run, fails: Fails, corpus: Path) -> None:
     args = ("fit", *TINY, "--data.source", corpus)
     for folder, start in (("whole", ("--max_epochs", "3")), ("resumed", ())):
         (corpus.parent / folder).mkdir()
@@ -214,9 +216,7 @@ def test_the_seed_of_a_resumed_run_is_its_own(
         assert whole[name] == resumed[name], name
 
 
-def test_a_run_goes_on_from_another_folder_with_its_best_checkpoint(
-    run: Callable[..., Output], corpus: Path
-) -> None:
+def test_a_run_goes_on_from_another_folder_with_its_best_checkpoint(run: Run, corpus: Path) -> None:
     (corpus.parent / "a").mkdir()
     os.chdir(corpus.parent / "a")
     args = ("fit", *TINY, "--data.source", corpus, "--model.lr", "0.3")
@@ -231,7 +231,7 @@ def test_a_run_goes_on_from_another_folder_with_its_best_checkpoint(
 
 
 def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
-    run: Callable[..., Output], fails: Callable[..., str], corpus: Path
+    run: Run, fails: Fails, corpus: Path
 ) -> None:
     assert run(*TINY, "--data.source", corpus).status == 0
     Path("logs/imdb/version_1").mkdir()  # a run that was killed before its first step
@@ -239,7 +239,7 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
 
 
 def test_the_speed_in_the_log_counts_the_reviews_since_the_line_before(
-    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = SimpleNamespace(perf_counter=itertools.count().__next__)  # 1 from look to look
     monkeypatch.setattr(callback, "time", seconds)
@@ -258,7 +258,7 @@ def speeds() -> list[float]:
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(
-    run: Callable[..., Output], corpus: Path
+    run: Run, corpus: Path
 ) -> None:
     assert run(*TINY, "--data.source", corpus).status == 0
     folder = Path("logs/imdb/version_0/checkpoints")
@@ -275,8 +275,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(
-    run: Callable[..., Output],
-    fails: Callable[..., str],
+    run: Run,
     corpus: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -288,24 +287,123 @@ def test_a_full_disk_leaves_the_old_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", no_space)
-    line = fails("fit", "--ckpt_path", "last", *LONG, "--data.source", corpus)
-    assert "No space left" in line
+    done = run("fit", "--ckpt_path", "last", *LONG, "--data.source", corpus)
+    assert done.status == 2
+    assert "No space left" in done.err.splitlines()[-1]
     assert last.read_bytes() == before
     assert not last.with_suffix(".tmp").exists()
 
 
-def test_other_settings_than_the_checkpoints_are_said(
-    run: Callable[..., Output], corpus: Path
-) -> None:
-    assert run(*TINY, "--data.source", corpus).status == 0
-    done = run("fit", "--ckpt_path", "last", "--max_epochs", "3", "--model.lr", "0.5")
-    assert done.status == 0
-    assert "model.lr 0.5 (was 0.02)" in done.err
-    checkpoint = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+def test_a_run_resumes_with_its_own_settings_and_says_what_differs(run: Run, corpus: Path) -> None:
+    flags = ["--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3"]
+    assert run(*TINY, *flags, "--data.source", corpus).status == 0
+    changes = ["--max_epochs", "3", "--model.lr", "0.5"]
+    done = run("fit", "--ckpt_path", "last", *changes, "--trainer.enable_progress_bar", "true")
+    assert done.status == 0, done
+    expected = {"model.lr 0.5 (was 0.02)", "trainer.max_epochs 3 (was 2)"}
+    expected |= {"trainer.enable_progress_bar True (was False)"}
+    (line,) = (line for line in done.err.splitlines() if line.startswith("warning"))
+    assert set(line.partition("than before: ")[2].split(", ")) == expected
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert config["trainer"]["gradient_clip_val"] == 0.5
+    assert config["checkpoint_every_n_steps"] == 3
+    assert config["ckpt_path"] is None
+    assert yaml.safe_load((RUN / "hparams.yaml").read_text())["lr"] == 0.5
+    checkpoint = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
 
 
-def test_a_resumed_run_reports_all_its_epochs(run: Callable[..., Output], corpus: Path) -> None:
+def test_a_config_file_wins_over_the_runs_own_and_a_flag_over_both(run: Run, corpus: Path) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    Path("mine.yaml").write_text(
+        "model: {lr: 0.5, dropout: 0.1}\ntrainer: {max_epochs: 3, gradient_clip_val: 2}\n"
+    )
+    flags = ["--config", "mine.yaml", "--trainer.gradient_clip_val", "3"]
+    assert run("fit", "--ckpt_path", "last", *flags).status == 0
+    config = results_of(RUN)["config"]["fit"]
+    assert (config["model"]["lr"], config["model"]["dropout"]) == (0.5, 0.1)
+    assert (config["trainer"]["max_epochs"], config["trainer"]["gradient_clip_val"]) == (3, 3)
+
+
+def test_a_finished_run_says_so_and_what_to_give(run: Run, fails: Fails, corpus: Path) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    line = fails("fit", "--ckpt_path", "last")
+    assert "logs/imdb/version_0 is finished after 2 epochs" in line
+    flags = line.split("for example ")[1].split()
+    assert run("fit", "--ckpt_path", "last", *flags).status == 0
+    assert results_of(RUN)["epochs"] == 4
+
+
+def test_a_run_cut_off_in_its_final_test_is_not_finished(run: Run, corpus: Path) -> None:
+    assert run(*TINY, "--data.source", corpus).status == 0
+    before = results_of(RUN)
+    (RUN / "results.json").unlink()
+    assert run("fit", "--ckpt_path", "last").status == 0
+    assert results_of(RUN)["test_loss"] == before["test_loss"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("--data.max_length", "20"),
+        ("--data.tokenizer", "basic_english"),
+        ("--data.val_fraction", "0.3"),
+        ("--data.source", "other.csv"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_never_mixes_metrics_of_different_data(
+    change: tuple[str, str], run: Run, fails: Fails, corpus: Path
+) -> None:
+    shutil.copy(corpus, "other.csv")
+    assert run(*TINY, "--data.source", corpus).status == 0
+    line = fails("fit", "--ckpt_path", "last", "--max_epochs", "3", *change)
+    assert " ".join(change) in line
+    assert "without --ckpt_path" in line
+
+
+class OwnOptimizer(LitSentiment):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+class OwnSchedule(LitSentiment):
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)]
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
+@pytest.mark.parametrize(
+    ("model", "lr", "expected"),
+    [
+        (OwnOptimizer, 0.02, 0.1),
+        (OwnOptimizer, 0.5, 0.1),
+        (OwnSchedule, 0.02, 0.02 * 0.1**2),
+        (LitSentiment, 0.02, 0.02),
+        (LitSentiment, 0.5, 0.5),
+    ],
+)
+def test_a_learning_rate_changes_only_where_it_was_asked_for_and_is_the_modules_own(
+    model: type[LitSentiment], lr: float, expected: float, corpus: Path
+) -> None:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+
+    def trainer(epochs: int) -> Trainer:
+        kept = ModelCheckpoint(dirpath="own", save_last=True)
+        return Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[kept], **quiet)  # type: ignore
+
+    def data() -> ImdbDataModule:
+        return ImdbDataModule(str(corpus), vocab_size=60, max_length=8, batch_size=16)
+
+    small = {"vocab_size": 60, "embedding_dim": 8, "hidden_dim": 8}
+    trainer(1).fit(model(lr=0.02, **small), data())
+    resumed = trainer(2)
+    resumed.fit(model(lr=lr, **small), data(), ckpt_path="own/last.ckpt", weights_only=True)
+    assert resumed.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_a_resumed_run_reports_all_its_epochs(run: Run, corpus: Path) -> None:
     assert run(*TINY, "--data.source", corpus).status == 0
     assert run("fit", "--ckpt_path", "last", "--max_epochs", "3").status == 0
     results = json.loads(Path("logs/imdb/version_0/results.json").read_text())

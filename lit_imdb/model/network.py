@@ -70,6 +70,8 @@ class SentimentRNN(nn.Module):
         table = self.embedding
         if type(table) is not nn.Embedding or table.padding_idx is not None:
             return False
+        if not isinstance(table.weight, nn.Parameter):  # computed in each call, as pruning does
+            return False
         return table.max_norm is None and not table.scale_grad_by_freq and not table.sparse
 
     def reset_parameters(self) -> None:

@@ -145,4 +145,6 @@ def other_than_tanh(cells: Cells) -> nn.Module | None:
     for cell in cells:
         if type(cell) is not nn.RNNCell or cell.nonlinearity != "tanh" or not cell.bias:
             return cell
+        if not all(isinstance(w, nn.Parameter) for w in (cell.weight_ih, cell.weight_hh)):
+            return cell  # weights computed in each call, as pruning does
     return None

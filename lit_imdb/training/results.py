@@ -7,18 +7,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.core.saving import save_hparams_to_yaml
+from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 
-from lit_imdb import __version__
+from lit_imdb.files import whole_file
 from lit_imdb.training.history import History
 
 _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 
 
 def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
-    """The figures of a finished fit; those of the test of its best checkpoint come on top."""
+    """Return the metrics of a finished fit; those of the final test are added later."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     validation = history.tested
     epochs = [epoch["seconds"] for epoch in history.epochs]
@@ -43,39 +45,52 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
 
 
 def fit_rows(figures: dict[str, Any]) -> dict[str, str]:
-    """The figures as the final table shows them."""
+    """Return the rows of the final table."""
     reviews = figures["reviews"]
     unseen = f"{figures['skipped_empty']:,} empty, {figures['dropped_duplicates']:,} duplicate"
     rows = {
         "source": figures["source"],
         "reviews": ", ".join(f"{name} {count:,}" for name, count in reviews.items()),
-        "left out": unseen,
+        "dropped": unseen,
         "parameters": f"{figures['parameters']:,}",
         "epochs": f"{figures['epochs']}, the best was {figures['best_epoch'] or '-'}",
         "val accuracy": _pair(figures["val_acc"], figures["val_loss"]),
         "test accuracy": _pair(figures["test_acc"], figures["test_loss"]),
         "seconds": f"{_seconds(figures['seconds_per_epoch'])} per epoch, "
-        f"{_seconds(figures['seconds'])} in all",
+        f"{_seconds(figures['seconds'])} total",
     }
+    for name, value in figures.items():
+        if name.startswith("found_"):
+            rows[f"{name.removeprefix('found_')} found"] = f"{value:.3g}"
     if figures["run"]:
         rows["run folder"] = figures["run"]
         if any(Path(figures["run"]).glob("events.*")):
-            rows["look at it"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
+            rows["view with"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
     return rows
 
 
 def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) -> None:
-    """Writes `results.json` into the run folder: figures, config, commit, versions."""
-    versions = {name: version(name) for name in _LIBRARIES}
-    versions |= {"lit-imdb": __version__, "python": platform.python_version()}
-    content = {**figures, "git_commit": git_commit(), "versions": versions, "config": config}
-    temporary = run / "results.json.tmp"
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(run / "results.json")
+    """Write `results.json` into the run folder: metrics, config, commit, versions."""
+    versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
+    versions["python"] = platform.python_version()
+    content = {**figures, **git_state(), "versions": versions, "config": config}
+    with whole_file(run / "results.json") as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_hparams(trainer: Trainer, module: LightningModule) -> None:
+    """Write `hparams.yaml` again when training starts.
+
+    Lightning writes it once, before a learning rate finder or other settings of a resumed run.
+    """
+    if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        hparams = {**module.hparams, **data.hparams}
+        save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:
-    """Prints names and values; long paths are folded, never cut."""
+    """Print names and values; long paths are folded, never cut."""
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -96,10 +111,13 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "HEAD"]
+def git_state() -> dict[str, Any]:
+    """Return the commit of the code and whether files differ from it; None without git."""
+    describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+        return {"git_commit": None, "git_dirty": None}
+    commit, dirty, _ = done.stdout.strip().partition("-dirty")
+    return {"git_commit": commit or None, "git_dirty": bool(dirty) if commit else None}

@@ -1,0 +1,80 @@
+"""Lightning's callbacks that change weights or settings: what is printed is of what is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, Output, results_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+Run = Callable[..., Output]
+CHANGE_WEIGHTS = {
+    "EMAWeightAveraging": {"decay": 0.9},
+    "StochasticWeightAveraging": {"swa_lrs": 0.01, "swa_epoch_start": 1},
+    "ModelPruning": {"pruning_fn": "l1_unstructured", "amount": 0.3},
+}
+RUN = Path("logs/imdb/version_0")
+
+
+def config_with(callback: str, **settings: Any) -> str:
+    callbacks = [{"class_path": callback, "init_args": settings}]
+    Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    return "mine.yaml"
+
+
+@pytest.mark.parametrize("callback", CHANGE_WEIGHTS)
+def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
+    callback: str, run: Run, corpus: Path
+) -> None:
+    config = config_with(callback, **CHANGE_WEIGHTS[callback])
+    args = ["--data.source", corpus, *TINY, "--model.lr", "0.002", "--config", config]
+    fitted = run("fit", *args)
+    assert fitted.status == 0, fitted
+    assert fitted.err == ""
+    results = results_of(RUN)
+    for more in ([], ["--config", RUN / "config.yaml"]):
+        tested = run("test", "--trainer.enable_progress_bar", "false", *more)
+        assert f"{results['test_loss']:.4f}" in tested.out, tested
+        assert f"{results['test_acc']:.2%}" in tested.out
+    resumed = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
+    assert resumed.status == 0, resumed
+    callbacks = yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert [c["class_path"].split(".")[-1] for c in callbacks] == [callback]
+
+
+@pytest.mark.parametrize(
+    ("callback", "settings", "name", "group"),
+    [
+        ("LearningRateFinder", {"num_training_steps": 20}, "lr", "model"),
+        ("BatchSizeFinder", {"max_trials": 2}, "batch_size", "data"),
+    ],
+)
+def test_what_a_callback_found_is_what_is_reported_and_resumed_with(
+    callback: str, settings: dict[str, Any], name: str, group: str, run: Run, corpus: Path
+) -> None:
+    args = ["--data.source", corpus, *TINY, "--config", config_with(callback, **settings)]
+    done = run("fit", *args)
+    assert done.status == 0, done
+    found = results_of(RUN)[f"found_{name}"]
+    assert found not in (0.02, 16)
+    assert f"{name} found" in done.out
+    assert results_of(RUN)["config"]["fit"][group][name] == found
+    assert yaml.safe_load((RUN / "hparams.yaml").read_text())[name] == found
+    summary = EventAccumulator(str(RUN)).Reload().summary_metadata
+    content = summary["_hparams_/session_start_info"].plugin_data.content
+    shown = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert shown[name].number_value == found
+    resumed = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
+    assert resumed.status == 0, resumed
+    assert "callbacks" not in resumed.err  # it does not look again
+    assert results_of(RUN)["config"]["fit"][group][name] == found
+
+
+def test_a_progress_bar_of_ones_own_is_the_one_that_is_shown(run: Run, corpus: Path) -> None:
+    bar = ["--trainer.enable_progress_bar", "true", "--trainer.callbacks", "TQDMProgressBar"]
+    done = run("fit", "--data.source", corpus, *TINY, *bar)
+    assert done.status == 0, done
+    assert "it/s" in done.out + done.err
