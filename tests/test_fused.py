@@ -9,6 +9,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -315,6 +316,18 @@ def test_evaluation_is_the_same_with_any_number_of_threads(
         set_threads(number)
         found.append(fold(net)(ids))
     assert all(torch.equal(other, found[0]) for other in found)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_threads_evaluate_in_the_mode_of_their_caller(
+    mode: Callable[[], AbstractContextManager[None]], set_threads: Callable[[int], None]
+) -> None:
+    set_threads(2)
+    net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused").eval(), torch.randint(9, (70, 3))
+    expected = net(ids).detach()
+    with mode():
+        for function in (net, fold(net)):
+            torch.testing.assert_close(function(ids), expected)
 
 
 def test_evaluation_keeps_the_weights_as_they_were_however_they_lie_in_memory() -> None:
