@@ -443,6 +443,15 @@ def test_area_under_the_roc_curve_is_the_share_of_pairs_in_the_right_order(
     assert evaluation.roc_auc() == pytest.approx(float(pairs))
 
 
+def test_reviews_of_one_class_have_no_roc_curve_and_no_warning(
+    evaluation: Evaluation, recwarn: pytest.WarningsRecorder
+) -> None:
+    few = Evaluation(*(each[:2] for each in vars(evaluation).values()))
+    assert set(few.numbers("val")) == {"val/calibration_error"}
+    plots.roc(Run(None, None, {"val": few, "test": evaluation}))  # type: ignore[arg-type]
+    assert not recwarn
+
+
 def test_calibration_error_is_the_mean_gap(evaluation: Evaluation) -> None:
     # bins: 0.1 | 0.2 | 0.45 | 0.8 | 0.9 and 0.95, of which one is positive
     gaps = [0.1, 0.2, 0.55, 0.2, abs(0.925 - 0.5)]

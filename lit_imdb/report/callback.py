@@ -110,15 +110,15 @@ class Report(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what loading the best checkpoint takes back to its epoch."""
+        figures = results.fit_figures(trainer, self._history)  # all processes: it communicates
         if self._board:
-            with self._board.guard("pictures and tables"):
-                self._fitted = {
-                    "step": trainer.global_step,
-                    "figures": results.fit_figures(trainer, self._history),
-                    "epochs": list(self._history.epochs),
-                    "validations": list(self._history.validations),
-                    "numbers": list(self._numbers),
-                }
+            self._fitted = {
+                "step": trainer.global_step,
+                "figures": figures,
+                "epochs": list(self._history.epochs),
+                "validations": list(self._history.validations),
+                "numbers": list(self._numbers),
+            }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the weights that were tested: those of the best checkpoint."""
