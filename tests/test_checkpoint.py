@@ -153,7 +153,12 @@ def test_what_a_run_with_lightnings_callbacks_writes_every_command_reads(
     (path, *_) = Path().glob(file)
     assert run("test", "--accelerator", "cpu", "--ckpt_path", path).status == 0
     assert lit_imdb.load(path).predict("A great film")[0].label in ("neg", "pos")
-    assert run("export", "--format", "torch", "--ckpt_path", path).status == 0
+    for command in (
+        "predict --text great",
+        f"predict {corpus} --output a.csv",
+        "export --format torch",
+    ):
+        assert run(*command.split(), "--ckpt_path", path).status == 0
     resumed = run(*fit, "--max_epochs", "3", "--ckpt_path", path)
     if kind == "weights alone":
         assert resumed.status == 2
@@ -187,7 +192,7 @@ def test_a_run_is_resumed_where_its_folder_is_now(
 
 
 def test_a_run_is_resumed_without_its_best_checkpoint(run: Run, corpus: Path) -> None:
-    fit = ("fit", *TINY, "--data.source", corpus, "--review", "false")
+    fit = ("fit", *TINY, "--data.source", corpus, "--report", "false")
     assert run(*fit).status == 0
     shutil.copy(f"{RUN}/last.ckpt", "sent.ckpt")
     shutil.rmtree("logs")
@@ -359,8 +364,8 @@ def test_every_command_refuses_code(
     changed: Callable[[Change], Path], trained: Trained, fails: Fails, tmp_path: Path
 ) -> None:
     path = changed(CODE["weights"](Payload("ran")))
-    for command in ("fit", "validate", "predict", "export", "serve"):
-        assert "sent.ckpt is refused" in fails(command, "--ckpt_path", path)
+    for command in ("fit", "validate", "predict --text a", "export", "serve"):
+        assert "sent.ckpt is refused" in fails(*command.split(), "--ckpt_path", path)
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "logs").exists()
 
