@@ -262,6 +262,20 @@ def test_a_fork_has_threads_of_its_own(set_threads: Callable[[int], None]) -> No
     np.testing.assert_array_equal(found, expected.numpy())
 
 
+def test_without_a_folder_to_write_to_the_loops_compile_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = kernels.njit
+
+    def njit(**options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    assert kernels._Compiled(lambda x: x + 1)(1) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 def test_damaged_compiled_code_is_not_used(suffix: str, tmp_path: Path) -> None:
