@@ -69,9 +69,13 @@ def crash(folder: Path, after: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    resumed = _fit(folder, "--ckpt_path", "last", threads=2)
-    if resumed.wait() == 2:  # killed before the first step: the message says to start again
-        shutil.rmtree(folder / "logs", ignore_errors=True)
+    run_folder = folder / "logs/imdb/version_0"
+    if (run_folder / "results.json").exists():
+        return  # only the exit was left
+    if (run_folder / "checkpoints/last.ckpt").exists():
+        resumed = _fit(folder, "--ckpt_path", "last", threads=2)
+    else:  # killed before the first step: start again
+        shutil.rmtree(run_folder, ignore_errors=True)
         resumed = _fit(folder, threads=2)
     _wait(resumed, folder)
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, TINY, Output, Trained, run_script
+from little_memory import in_little_memory, linux
 from torch.nn.utils import prune
 from torch.optim import lr_scheduler
 
@@ -29,9 +30,6 @@ from lit_imdb.training.checkpoint import read_checkpoint
 Run = Callable[..., Output]
 Fails = Callable[..., str]
 Change = Callable[[dict[str, Any]], None]
-
-# ru_maxrss would not do: it starts from what this process held when it forked.
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
@@ -155,7 +153,12 @@ def test_what_a_run_with_lightnings_callbacks_writes_every_command_reads(
     (path, *_) = Path().glob(file)
     assert run("test", "--accelerator", "cpu", "--ckpt_path", path).status == 0
     assert lit_imdb.load(path).predict("A great film")[0].label in ("neg", "pos")
-    assert run("export", "--format", "torch", "--ckpt_path", path).status == 0
+    for command in (
+        "predict --text great",
+        f"predict {corpus} --output a.csv",
+        "export --format torch",
+    ):
+        assert run(*command.split(), "--ckpt_path", path).status == 0
     resumed = run(*fit, "--max_epochs", "3", "--ckpt_path", path)
     if kind == "weights alone":
         assert resumed.status == 2
@@ -175,25 +178,27 @@ def test_processes_that_pass_weights_in_a_file_finish_a_run(
     assert run("test", "--accelerator", "cpu").status == 0
 
 
-@pytest.mark.parametrize("how", ["moved", "copied", "alone"])
+@pytest.mark.parametrize("place", [shutil.move, shutil.copytree])
 def test_a_run_is_resumed_where_its_folder_is_now(
-    how: str, run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    place: Callable[[str, str], Any], run: Run, corpus: Path
 ) -> None:
     fit = ("fit", *TINY, "--data.source", corpus, "--report", "false")
     assert run(*fit).status == 0
-    Path("new").mkdir()
-    if how == "alone":
-        shutil.copy(f"{RUN}/last.ckpt", "new/sent.ckpt")
-        shutil.rmtree("logs")
-    else:
-        (shutil.move if how == "moved" else shutil.copytree)("logs", "new/logs")
-    monkeypatch.chdir("new")
-    path = "sent.ckpt" if how == "alone" else "last"
-    assert run(*fit, "--ckpt_path", path, "--max_epochs", "3").status == 0
-    best = torch.load(f"{RUN}/last.ckpt", weights_only=True)["callbacks"]
-    (state,) = (state for name, state in best.items() if name.startswith("ModelCheckpoint"))
-    assert Path(state["best_model_path"]).absolute().parent == Path(RUN).absolute()
-    assert Path(state["best_model_path"]).is_file()
+    place("logs", "new/logs")
+    best = Path("new", RUN, "best.ckpt").read_bytes()
+    ruin = ("--max_epochs", "3", "--model.lr", "9", "--ckpt_path", f"new/{RUN}/last.ckpt")
+    assert run(*fit, *ruin).status == 0
+    assert Path("new", RUN, "best.ckpt").read_bytes() == best
+
+
+def test_a_run_is_resumed_without_its_best_checkpoint(run: Run, corpus: Path) -> None:
+    fit = ("fit", *TINY, "--data.source", corpus, "--report", "false")
+    assert run(*fit).status == 0
+    shutil.copy(f"{RUN}/last.ckpt", "sent.ckpt")
+    shutil.rmtree("logs")
+    ruin = ("--max_epochs", "3", "--model.lr", "9", "--ckpt_path", "sent.ckpt")
+    assert run(*fit, *ruin).status == 0
+    assert Path(RUN, "best.ckpt").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")
@@ -359,8 +364,8 @@ def test_every_command_refuses_code(
     changed: Callable[[Change], Path], trained: Trained, fails: Fails, tmp_path: Path
 ) -> None:
     path = changed(CODE["weights"](Payload("ran")))
-    for command in ("fit", "validate", "predict", "export", "serve"):
-        assert "sent.ckpt is refused" in fails(command, "--ckpt_path", path)
+    for command in ("fit", "validate", "predict --text a", "export", "serve"):
+        assert "sent.ckpt is refused" in fails(*command.split(), "--ckpt_path", path)
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "logs").exists()
 
@@ -387,9 +392,12 @@ def test_addresses_are_refused(address: str, fails: Fails) -> None:
 
 
 def model_checkpoint(**values: Any) -> Change:
+    """Change a ModelCheckpoint's state; no files but those in `values` are named."""
+    no_files = {"kth_best_model_path": "", "last_model_path": "", "best_k_models": {}}
+
     def change(content: dict[str, Any]) -> None:
         (name,) = (name for name in content["callbacks"] if name.startswith("ModelCheckpoint"))
-        content["callbacks"][name].update(values)
+        content["callbacks"][name].update({**no_files, **values})
 
     return change
 
@@ -540,27 +548,12 @@ def test_a_damaged_checkpoint_is_named(kept: float | str, trained: Trained, fail
 
 
 def test_deep_nesting_and_shared_lists_are_refused(changed: Callable[[Change], Path]) -> None:
-    many: list[Any] = []
-    for _ in range(19):
-        many = [many] * 10  # 10 ** 19 values for a walk through all of them
-    with pytest.raises(UserError, match="nested too deep or too large"):
-        read_checkpoint(changed(set_in("callbacks", "History", {"epochs": many})))
-
-
-def error_in_little_memory(path: Path) -> str:
-    """What reading `path` raises, in a process of its own that may not take 600 MB."""
-    done = run_script(
-        "from pathlib import Path\n"
-        "from lit_imdb.training.checkpoint import read_checkpoint\n"
-        "from lit_imdb.errors import UserError\n"
-        f"try: read_checkpoint(Path({str(path)!r}))\n"
-        "except UserError as error: print(error)\n"
-        "print(*[line for line in open('/proc/self/status') if line.startswith('VmHWM')])",
-        Path.cwd(),
-    )
-    message, peak = done.out.split("VmHWM:")  # importing torch takes half of it
-    assert int(peak.split()[0]) < 600 * 1024, peak
-    return message
+    for depth, copies in ((15, 10), (30, 1)):  # 10 ** 15 values for a walk through all of them
+        value: list[Any] = []
+        for _ in range(depth):
+            value = [value] * copies
+        with pytest.raises(UserError, match="nested too deep or too large"):
+            read_checkpoint(changed(set_in("callbacks", "History", {"epochs": value})))
 
 
 @linux
@@ -573,7 +566,7 @@ def test_a_zip_bomb_is_not_unpacked(trained: Trained) -> None:
             huge = entry.filename.endswith("/data/0")
             bomb.writestr(entry.filename, bytes(700 * 2**20) if huge else good.read(entry))
     assert Path("sent.ckpt").stat().st_size < 5 * 2**20
-    assert "is damaged" in error_in_little_memory(Path("sent.ckpt"))
+    assert "is damaged" in in_little_memory("read_checkpoint(Path('sent.ckpt'))")
 
 
 class Filler:
@@ -602,7 +595,7 @@ def test_a_small_file_cannot_claim_much_memory(
 ) -> None:
     path = changed(set_in("extra", kind(2 * 10**9)))
     assert path.stat().st_size < 2**20
-    assert "sent.ckpt is" in error_in_little_memory(path)
+    assert "sent.ckpt is" in in_little_memory(f"read_checkpoint(Path({str(path)!r}))")
 
 
 # --- signals ---

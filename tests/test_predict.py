@@ -77,8 +77,14 @@ def probabilities(rows: list[dict[str, Any]]) -> list[float | None]:
     ]
 
 
-@pytest.mark.parametrize("given", ["in.csv", "in.tsv", "in.jsonl", "in.parquet", "in.txt"])
-@pytest.mark.parametrize("wanted", ["out.csv", "out.jsonl", "out.parquet"])
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        *(("in.csv", f"out.{ending}") for ending in ("csv", "jsonl", "parquet")),
+        *((f"in.{ending}", "out.csv") for ending in ("tsv", "jsonl", "parquet", "txt")),
+        ("in.jsonl", "out.parquet"),
+    ],
+)
 def test_every_row_comes_back_in_order_with_its_columns(
     given: str, wanted: str, predict: Run, trained: Trained, workspace: Path
 ) -> None:
@@ -205,9 +211,9 @@ def test_a_checkpoint_has_the_accuracy_of_its_own_weights(
         ("in.txt", b"", "expected at least one review"),
         ("in.jsonl", b'{"text": "good"}\n{"text": \n', "line 2: broken JSON"),
         ("in.jsonl", b'{"text": 5}\n', "row 1: text 5 is not a text"),
-        ("in.jsonl", b'[{"text": "good"}]', "expected one JSON object a line"),
-        ("in.jsonl", b'[\n{"text": "good"}\n]', "expected one object a line"),
-        ("in.json", b'[{"text": "good"}]', "a .jsonl file holds one JSON object a line"),
+        ("in.jsonl", b'[{"text": "good"}]', "expected one JSON object per line"),
+        ("in.jsonl", b'[\n{"text": "good"}\n]', "expected one object per line"),
+        ("in.json", b'[{"text": "good"}]', "a .jsonl file holds one JSON object per line"),
         ("in.doc", b"good", "unknown ending '.doc'"),
         ("in.parquet", b"good", "not a readable Parquet file"),
     ],

@@ -349,7 +349,7 @@ def test_a_full_disk_under_the_report_does_not_end_the_run(
     def fail(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lit_imdb.report.callback.whole_file", fail)
+    monkeypatch.setattr("lit_imdb.report.board.whole_file", fail)
     done = run(*TINY, "--data.source", corpus)
     assert done.status == 0, done
     assert "the report continues without" in done.err
@@ -441,6 +441,15 @@ def test_area_under_the_roc_curve_is_the_share_of_pairs_in_the_right_order(
     negative = evaluation.probabilities[evaluation.labels == 0]
     pairs = (positive[:, None] > negative).double().mean()
     assert evaluation.roc_auc() == pytest.approx(float(pairs))
+
+
+def test_reviews_of_one_class_have_no_roc_curve_and_no_warning(
+    evaluation: Evaluation, recwarn: pytest.WarningsRecorder
+) -> None:
+    few = Evaluation(*(each[:2] for each in vars(evaluation).values()))
+    assert set(few.numbers("val")) == {"val/calibration_error"}
+    plots.roc(Run(None, None, {"val": few, "test": evaluation}))  # type: ignore[arg-type]
+    assert not recwarn
 
 
 def test_calibration_error_is_the_mean_gap(evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""The LightningDataModule: it resolves the source, has it prepared once and hands out batches."""
+"""The LightningDataModule: it chooses the source, has it prepared once and hands out batches."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from lit_imdb.data.source import open_source
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
+_NOT_SAVED = ["cache_dir", "text_column", "encoding"]  # they say where and how, not what
+
 
 class ImdbDataModule(LightningDataModule):
     """IMDB film reviews as batches of token ids (B, T) and labels (B,).
@@ -27,9 +29,9 @@ class ImdbDataModule(LightningDataModule):
         vocab_size: V, entries of the vocabulary, `<pad>` and `<unk>` among them.
         max_length: T, tokens kept of each review: the last ones.
         batch_size: B, reviews per batch.
-        val_fraction: Share of the training part that validates: the tail of each label.
-        cache_dir: Where prepared reviews are kept; ~/.cache/lit-imdb unless said otherwise.
-        text_column: The column that holds the review, in a `source` of your own; the label's is
+        val_fraction: Share of the training reviews that validates: the tail of each label.
+        cache_dir: Where prepared reviews are kept, by default ~/.cache/lit-imdb.
+        text_column: The column that holds the review in a `source` of your own; the label's is
             always `label`.
         encoding: Of the text files in a `source` of your own: utf-8, utf-16 or cp1252 for example.
 
@@ -57,21 +59,18 @@ class ImdbDataModule(LightningDataModule):
             raise UserError(
                 f"--data.val_fraction {val_fraction}: expected more than 0, less than 1"
             )
-        # what belongs to one command or machine, not to the model
-        here = ["cache_dir", "text_column", "encoding"]
-        self.save_hyperparameters(ignore=here)
+        self.save_hyperparameters(ignore=_NOT_SAVED)
         self.source = source
-        self.text_column = text_column
-        self.encoding = encoding
+        self.files = {"text_column": text_column, "encoding": encoding}
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
-        self.vocabulary: list[str] | None = None  # a checkpoint's own comes in here before setup
+        self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
         self.parts: dict[str, Part] = {}
         self.counts: dict[str, int] = {}
 
     @property
     def encoder(self) -> TextEncoder:
-        """What turns a text into ids; there once the vocabulary is."""
+        """What turns a text into ids."""
         if self.vocabulary is None:
             raise UserError(
                 "the vocabulary is not there yet: call prepare_data() and setup() first"
@@ -79,13 +78,14 @@ class ImdbDataModule(LightningDataModule):
         return TextEncoder(self.vocabulary, self.hparams["tokenizer"], self.hparams["max_length"])
 
     def prepare_data(self) -> None:
-        """Reads, splits, tokenises and caches the reviews, unless the cache has them."""
+        """Read, split, tokenise and cache the reviews, unless the cache has them."""
         if self.source == "auto":
-            self.source = self._choose_source()
+            has_hub = self._preparation("hub").is_done() or hub.load_cached()
+            self.source = "hub" if has_hub or not hub.find_problem() else "package"
         self._preparation(self.source).open()
 
     def setup(self, stage: str) -> None:
-        """Opens what `prepare_data` left on disk."""
+        """Open what `prepare_data` left on disk."""
         if self.parts:
             return
         if self.trainer:  # only the first process has prepared, and may have chosen, the source
@@ -109,7 +109,7 @@ class ImdbDataModule(LightningDataModule):
                 f"{rows} training reviews are fewer than a batch: expected at least "
                 f"{self.batch_size}; add reviews or lower --data.batch_size"
             )
-        # --trainer.overfit_batches asks for the same few batches again and again
+        # --trainer.overfit_batches needs the same few batches in each epoch
         overfit = getattr(self.trainer, "overfit_batches", 0)
         return self._loader("train", torch.initial_seed() % 2**32, reshuffle=not overfit)
 
@@ -119,11 +119,10 @@ class ImdbDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         return self._loader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
-        return self.test_dataloader()
+    predict_dataloader = test_dataloader
 
     def state_dict(self) -> dict[str, Any]:
-        # as one text: to read a list of so many would take 40 ms more, at each start
+        # As one text: a list of so many would be slow to read.
         return {"vocabulary": "\n".join(self.vocabulary or [])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -135,22 +134,15 @@ class ImdbDataModule(LightningDataModule):
                 "datamodule.vocabulary to the checkpoint's before setup (train.py does)"
             )
 
-    def _loader(self, part: str, seed: int | None = None, reshuffle: bool = True) -> BatchLoader:
-        return BatchLoader(self.parts[part], self.batch_size, seed, *self._place, reshuffle)
-
-    @property
-    def _place(self) -> tuple[int, int]:
-        """This process's number, and of how many."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _choose_source(self) -> str:
-        prepared = self._preparation("hub").is_done()
-        return "hub" if prepared or hub.load_cached() or not hub.find_problem() else "package"
+    def _loader(self, name: str, seed: int | None = None, reshuffle: bool = True) -> BatchLoader:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return BatchLoader(self.parts[name], self.batch_size, seed, rank, world, reshuffle)
 
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
         return Preparation(
-            open_source(source, self.text_column, self.encoding),
+            open_source(source, **self.files),
             self.cache_dir,
             **{name: self.hparams[name] for name in names},
             vocabulary=self.vocabulary,

@@ -51,7 +51,7 @@ def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
     if ending not in READERS:
         known = ", ".join(READERS)
         if ending == ".json":
-            known += "; a .jsonl file holds one JSON object a line"
+            known += "; a .jsonl file holds one JSON object per line"
         raise UserError(f"{name}: unknown ending {ending or '(none)'!r}, expected one of {known}")
     return READERS[ending]
 
@@ -93,7 +93,7 @@ def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     except UnicodeError as error:
         raise UserError(
             f"{name}, line {number}: not {encoding}; name its encoding, "
-            "for example --data.encoding cp1252"
+            "for example --data.encoding cp1252 (predict: --encoding)"
         ) from error
 
 
@@ -139,10 +139,10 @@ def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{name}, line {number}: broken JSON, {error}; expected one object a line"
+                f"{name}, line {number}: broken JSON, {error}; expected one object per line"
             ) from error
         if not isinstance(row, dict):
-            raise UserError(f"{name}, line {number}: expected one JSON object a line")
+            raise UserError(f"{name}, line {number}: expected one JSON object per line")
         yield row
 
 

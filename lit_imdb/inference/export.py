@@ -1,13 +1,12 @@
 """`python train.py export`: a folder with everything that another program needs to use a model."""
 
 import json
-import re
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
-from lit_imdb.data.text import FILTER, PAD_ID, UNK_ID, TextEncoder
+from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.files import whole_folder
 from lit_imdb.inference.card import model_card
@@ -78,9 +77,10 @@ def export(
             # no UTF-8 and becomes an escape.
             vocabulary = "".join(f"{token}\n" for token in encoder.vocabulary)
             (temporary / "vocabulary.txt").write_bytes(vocabulary.encode(errors="backslashreplace"))
+            example = files("lit_imdb.inference").joinpath("example.txt").read_text("utf-8")
             for name, text in {
                 "preprocessing.json": json.dumps(_preprocessing(encoder), indent=2) + "\n",
-                "example.py": Template(_package_file("example.txt")).substitute(_EXAMPLE[format]),
+                "example.py": Template(example).substitute(_EXAMPLE[format]),
                 "MODEL_CARD.md": model_card(origin, checkpoint, format),
             }.items():
                 (temporary / name).write_text(text, encoding="utf-8")
@@ -93,27 +93,12 @@ def export(
     origin.report()
 
 
-def _package_file(name: str) -> str:
-    return files("lit_imdb.inference").joinpath(name).read_text("utf-8")
-
-
 def _preprocessing(encoder: TextEncoder) -> dict[str, Any]:
     return {
         "rule": RULE,
         "tokenizer": encoder.tokenizer,
-        "replace": _rules(encoder.tokenizer),
+        "replace": encoder.rules,
         "max_length": encoder.max_length,
         "pad_id": PAD_ID,
         "unk_id": UNK_ID,
     }
-
-
-def _rules(tokenizer: str) -> list[list[str]]:
-    if tokenizer == "words":
-        return [["<br />", " "], [f"[{re.escape(FILTER)}]", " "]]
-    if tokenizer != "basic_english":
-        raise UserError(f"no export rules for the tokenizer {tokenizer!r}")
-    # torchtext is pinned to its last release of this kind, so its private names stay
-    from torchtext.data.utils import _patterns, _replacements
-
-    return [list(pair) for pair in zip(_patterns, _replacements, strict=True)]

@@ -36,9 +36,11 @@ def run_parallel(task: Callable[[int], None], count: int) -> None:
     Each runs without gradients, in full precision and with one torch thread, wherever it runs.
     """
     threads = max(1, min(thread_count(), count))
+    inference = torch.is_inference_mode_enabled()
 
     def worker(first: int) -> None:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # torch keeps both per thread
+        # torch keeps these modes for each thread
+        with torch.inference_mode(inference), torch.no_grad(), torch.autocast("cpu", enabled=False):
             for number in range(first, count, threads):
                 task(number)
 

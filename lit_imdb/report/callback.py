@@ -1,28 +1,20 @@
 """The Lightning hooks of the report: numbers while it trains, pictures and tables at the end."""
 
-import io
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_imdb.data.loader import Batch
-from lit_imdb.files import whole_file
-from lit_imdb.report import panels
+from lit_imdb.report.board import Board
 from lit_imdb.report.evaluation import Evaluation, evaluate
 from lit_imdb.report.page import page
+from lit_imdb.report.panels import CHARTS, NUMBERS
 from lit_imdb.report.run import Run
-from lit_imdb.report.tables import Table, clean
 from lit_imdb.training import results
 from lit_imdb.training.history import History, epochs_trained
 
@@ -39,22 +31,18 @@ class Report(Callback):
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._writer: Any = None  # the logger's SummaryWriter, in the first process
-        self._folder = Path()
+        self._board: Board | None = None  # in the first process, from the start of a fit
         self._since = 0.0, 0  # the last log line: its time, and the batches trained by then
         self._logits: list[Tensor] = []  # (B,) each, of the current evaluation
         self._numbers: list[dict[str, float]] = []  # see `Run`
         self._fitted: dict[str, Any] = {}  # what is known of the run when training ends
-        self._failed: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        logger = next(
-            (each for each in trainer.loggers if isinstance(each, TensorBoardLogger)), None
-        )
-        if logger and stage == "fit" and trainer.is_global_zero:
-            self._writer, self._folder = logger.experiment, Path(logger.log_dir)
-            with self._guard("the custom scalars"):
-                self._writer.add_custom_scalars(panels.CHARTS)
+        loggers = [each for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
+        if stage == "fit" and trainer.is_global_zero and loggers:
+            self._board = Board(loggers[0])
+            with self._board.guard("the custom scalars"):
+                self._board.writer.add_custom_scalars(CHARTS)
 
     # --- training ---
 
@@ -68,9 +56,9 @@ class Report(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not self._writer or not every or (trainer.global_step + 1) % every:
+        if not self._board or not every or (trainer.global_step + 1) % every:
             return
-        with self._guard("the speed and the gradient norm"):
+        with self._board.guard("the speed and the gradient norm"):
             (then, before), (now, batches) = self._since, _clock(trainer)
             self._since = now, batches
             reviews = (batches - before) * _data(trainer).batch_size * trainer.world_size
@@ -79,7 +67,7 @@ class Report(Callback):
                 "train/gradient_norm": _gradient_norm(trainer, optimizer),
                 "train/lr": optimizer.param_groups[0]["lr"],
             }
-            self._log(numbers, trainer.global_step)
+            self._board.scalars(numbers, trainer.global_step)
 
     # --- held-out reviews ---
 
@@ -95,83 +83,61 @@ class Report(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._writer:
+        if self._board:
             self._logits.append(outputs)
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._writer or trainer.sanity_checking:
+        if not self._board or trainer.sanity_checking:
             return
         # the step of Lightning's own val/loss: a run that resumes after it must not repeat it
         step = trainer.global_step - 1
         numbers: dict[str, float] = {}
-        with self._guard("the validation"):
+        with self._board.guard("the validation"):
             net: Any = pl_module.net
             run = Run(net, _data(trainer), {"val": self._evaluation(trainer, "val")})
-            for name, measure in panels.NUMBERS.items():
-                with self._guard(name):
+            for name, measure in NUMBERS.items():
+                with self._board.guard(name):
                     numbers |= measure(run)
-            self._log(numbers, step)
-            self._log_answers(run, "val", step)
-            for name, weight in net.named_parameters():
-                if "weight_hh" in name or name == "head.weight":
-                    self._writer.add_histogram(f"weights/{name}", weight.detach(), step)
+            self._board.scalars(numbers, step)
+            self._board.answers(run, "val", step)
+            self._board.weights(run, step)
         self._numbers.append({"epoch": epochs_trained(trainer), **numbers})
 
     # --- the end ---
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps what loading the best checkpoint takes back to its epoch."""
-        with self._guard("pictures and tables"):
-            if self._writer:
-                self._fitted = {
-                    "step": trainer.global_step,
-                    "figures": results.fit_figures(trainer, self._history),
-                    "epochs": list(self._history.epochs),
-                    "validations": list(self._history.validations),
-                    "numbers": list(self._numbers),
-                }
+        """Keep what loading the best checkpoint takes back to its epoch."""
+        figures = results.fit_figures(trainer, self._history)  # all processes: it communicates
+        if self._board:
+            self._fitted = {
+                "step": trainer.global_step,
+                "figures": figures,
+                "epochs": list(self._history.epochs),
+                "validations": list(self._history.validations),
+                "numbers": list(self._numbers),
+            }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the weights that were tested: those of the best checkpoint."""
-        if not self._fitted:
+        """Show the weights that were tested: those of the best checkpoint."""
+        if not self._board or not self._fitted:
             return
-        with self._guard("pictures and tables"):
+        with self._board.guard("pictures and tables"):
             net: Any = pl_module.net
             data, fitted, step = _data(trainer), self._fitted, self._fitted["step"]
             test, val = self._evaluation(trainer, "test"), evaluate(net, data.parts["val"])
             lists = fitted["epochs"], fitted["validations"], fitted["numbers"]
             kept = fitted["figures"]["best_epoch"]
             run = Run(net, data, {"val": val, "test": test}, *lists, kept=kept)
-            self._log(test.numbers("test"), step)
-            self._log_answers(run, "test", step)
-            with self._guard("the projector"):
-                self._log_words(run, step)
-            drawn = self._draw(run, step)
+            self._board.scalars(test.numbers("test"), step)
+            self._board.answers(run, "test", step)
+            self._board.projector(run, step)
+            drawn = self._board.panels(run, step)
             tested = {f"test_{n}": float(trainer.callback_metrics[f"test/{n}"]) for n in _TESTED}
             summary = results.fit_rows(fitted["figures"] | tested)
-            self._write("report.html", page(summary, drawn).encode())
-
-    def _draw(self, run: Run, step: int) -> dict[str, bytes | Table]:
-        """Logs every panel and returns it by tag; pictures become files in `plots/` too."""
-        drawn: dict[str, bytes | Table] = {}
-        for panel in chain(*panels.PANELS.values()):
-            with self._guard(f"the panel {panel.tag}"):
-                shown = panel.draw(run)
-                if isinstance(shown, Table):
-                    self._writer.add_text(panel.tag, shown.markdown(), step)
-                    drawn[panel.tag] = shown
-                else:
-                    file = io.BytesIO()
-                    shown.suptitle(panel.title)
-                    shown.savefig(file, format="png")
-                    drawn[panel.tag] = png = file.getvalue()
-                    pixels = np.asarray(Image.open(file).convert("RGB"))
-                    self._writer.add_image(panel.tag, pixels, step, dataformats="HWC")
-                    self._write(f"plots/{panel.tag.replace('/', '_')}.png", png)
-        return drawn
+            self._board.write("report.html", page(summary, drawn).encode())
 
     # --- what a resumed run needs ---
 
@@ -189,43 +155,6 @@ class Report(Callback):
         stride = trainer.world_size * data.batch_size
         rows = [torch.arange(len(each)) + n * stride for n, each in enumerate(self._logits)]
         return Evaluation.of(data.parts[split], self._logits, torch.cat(rows))
-
-    def _log(self, numbers: Mapping[str, float], step: int) -> None:
-        for tag, value in numbers.items():
-            self._writer.add_scalar(tag, value, step)
-
-    def _log_answers(self, run: Run, split: str, step: int) -> None:
-        """What TensorBoard draws itself, with a slider for the steps."""
-        probabilities, labels = run.evaluations[split].probabilities, run.evaluations[split].labels
-        self._writer.add_pr_curve(f"{split}/precision_recall", labels, probabilities, step)
-        for label, name in enumerate(("neg", "pos")):
-            chosen = probabilities[labels == label]
-            if len(chosen):
-                self._writer.add_histogram(f"{split}/probability_{name}", chosen, step)
-
-    def _log_words(self, run: Run, step: int) -> None:
-        space, header = run.word_space, ["word", "polarity", "leaning"]
-        columns = map(clean, space.words), space.polarity.tolist(), space.leaning
-        rows = [[word, f"{share:.3f}", side] for word, share, side in zip(*columns, strict=True)]
-        vectors = (1000 * space.vectors).round().int()  # only angles matter, and it is faster
-        self._writer.add_embedding(vectors, rows, None, step, "words", header)
-
-    def _write(self, name: str, content: bytes) -> None:
-        path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
-        with whole_file(path) as file:
-            file.write(content)
-
-    @contextmanager
-    def _guard(self, what: str) -> Iterator[None]:
-        """Turns an exception into one warning: a broken panel must not end a run."""
-        try:
-            yield
-        except Exception as error:
-            if what not in self._failed:
-                self._failed.add(what)
-                message = " ".join(f"{type(error).__name__}: {error}".split())
-                rank_zero_warn(f"the report continues without {what}: {message}", stacklevel=4)
 
 
 _TESTED = ("acc", "loss")

@@ -61,6 +61,10 @@ class Evaluation:
         """Whether each answer is right (N,)."""
         return (self.probabilities > 0.5) == (self.labels > 0.5)
 
+    @property
+    def has_both_classes(self) -> bool:
+        return 0 < int(self.labels.sum()) < len(self.labels)
+
     def roc_auc(self) -> float:
         """The chance that a positive review gets a higher probability than a negative one."""
         return float(binary_auroc(self.probabilities, self.labels))
@@ -70,11 +74,11 @@ class Evaluation:
         return float(binary_calibration_error(self.probabilities, self.labels, n_bins=_BINS))
 
     def numbers(self, split: str) -> dict[str, float]:
-        """Both of them, by tag."""
-        return {
-            f"{split}/roc_auc": self.roc_auc(),
-            f"{split}/calibration_error": self.calibration_error(),
-        }
+        """Both of them, by tag; without the area where there are reviews of one class only."""
+        numbers = {f"{split}/calibration_error": self.calibration_error()}
+        if self.has_both_classes:
+            numbers[f"{split}/roc_auc"] = self.roc_auc()
+        return numbers
 
     def reliability(self) -> tuple[Tensor, Tensor]:
         """Mean probability and share of positive reviews in each bin that is not empty."""

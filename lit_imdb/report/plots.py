@@ -54,6 +54,8 @@ def roc(run: Run) -> Figure:
     figure, axes = _empty("false positive rate", "true positive rate")
     axes.plot((0, 1), (0, 1), **_GUIDE)
     for split, evaluation in run.evaluations.items():
+        if not evaluation.has_both_classes:
+            continue
         false, true, _ = binary_roc(evaluation.probabilities, evaluation.labels)
         label, style = f"{split}, area {evaluation.roc_auc():.3f}", {**SPLITS[split], "marker": ""}
         axes.plot(false.numpy(), true.numpy(), label=label, **style)
