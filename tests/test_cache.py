@@ -81,7 +81,7 @@ def test_a_second_start_builds_nothing(corpus: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cache, "_build_locked", never)
     monkeypatch.setattr(Preparation, "batches", never)
     second = data_of(corpus)
-    assert torch.equal(first.parts["train"].ids, second.parts["train"].ids)
+    assert torch.equal(first.splits["train"].ids, second.parts["train"].ids)
 
 
 # --- faults ---

@@ -13,7 +13,7 @@ def ids_of(loader: BatchLoader) -> list[torch.Tensor]:
 
 
 def test_training_batches_are_full_and_reshuffled_each_epoch(corpus: Path) -> None:
-    part = data_of(corpus).parts["train"]  # 144 reviews
+    part = data_of(corpus).splits["train"]  # 144 reviews
     loader = BatchLoader(part, 32, seed=5)
     assert len(loader) == 4
     first = ids_of(loader)
@@ -30,12 +30,12 @@ def test_validation_and_test_drop_no_review_and_keep_the_order(corpus: Path) -> 
     for name, loader in (("val", module.val_dataloader()), ("test", module.test_dataloader())):
         batches = list(loader)
         assert len(batches) == len(loader)
-        assert torch.equal(torch.cat([ids for ids, _ in batches]), module.parts[name].ids.int())
-        assert torch.equal(torch.cat([y for _, y in batches]), module.parts[name].labels.float())
+        assert torch.equal(torch.cat([ids for ids, _ in batches]), module.splits[name].ids.int())
+        assert torch.equal(torch.cat([y for _, y in batches]), module.splits[name].labels.float())
 
 
 def test_order_is_a_function_of_seed_and_epoch_alone(corpus: Path) -> None:
-    part = data_of(corpus).parts["train"]
+    part = data_of(corpus).splits["train"]
 
     def order(seed: int, epoch: int) -> list[int]:
         torch.rand(3)  # the global generator has no say, and is left alone
@@ -55,7 +55,7 @@ def test_order_is_a_function_of_seed_and_epoch_alone(corpus: Path) -> None:
 
 
 def test_a_restored_loader_resumes_with_the_same_next_batches(corpus: Path) -> None:
-    part = data_of(corpus).parts["train"]
+    part = data_of(corpus).splits["train"]
     loader = BatchLoader(part, 16, seed=5)
     loader.set_epoch(2)
     batches = iter(loader)
@@ -74,7 +74,7 @@ def test_a_restored_loader_resumes_with_the_same_next_batches(corpus: Path) -> N
 
 
 def test_several_processes_share_the_batches_without_overlap(corpus: Path) -> None:
-    part = data_of(corpus).parts["train"]
+    part = data_of(corpus).splits["train"]
     alone = ids_of(BatchLoader(part, 16, seed=5))
     shared = [ids_of(BatchLoader(part, 16, 5, rank, 2)) for rank in range(2)]
     assert [len(batches) for batches in shared] == [4, 4]

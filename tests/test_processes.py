@@ -13,13 +13,12 @@ import pytest
 import torch
 from conftest import ROOT, TINY, Trained, train_py
 
-from lit_imdb.data.encoded import Part
-from lit_imdb.data.loader import BatchLoader
+from lit_imdb.data.loader import BatchLoader, Split
 
 TWO = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
 
 
-class Numbered(Part):
+class Numbered(Split):
     """A part whose reviews are their own numbers."""
 
     def __init__(self, count: int) -> None:

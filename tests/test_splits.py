@@ -120,4 +120,4 @@ def test_empty_texts_are_skipped_and_counted(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "some.parquet")
     module = data_of(tmp_path / "some.parquet")
     assert module.counts == {"skipped": 3, "dropped": 0}
-    assert sum(map(len, module.parts.values())) == 100
+    assert sum(map(len, module.splits.values())) == 100

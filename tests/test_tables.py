@@ -259,7 +259,7 @@ def test_ten_million_characters_are_read_right(trained: Trained, tmp_path: Path)
     assert classifier.predict(long) == classifier.predict(" ".join(long.split()[-8:]))
     corpus = write_csv(tmp_path / "long.csv", [*make_reviews(60), (long, 1)])
     assert list(read_rows(corpus))[-1]["text"] == long
-    assert len(data_of(corpus).parts["test"]) == 24
+    assert len(data_of(corpus).splits["test"]) == 24
 
 
 # --- folders ---

@@ -61,7 +61,7 @@ def test_both_tokenizers_give_the_ids_of_their_vocabulary(tokenizer: str, corpus
     assert vocabulary[:2] == ["<pad>", "<unk>"]
     assert ("!" in vocabulary) == (tokenizer == "basic_english")
     text, label = texts_of(corpus)["test"][0]
-    part = module.parts["test"]
+    part = module.splits["test"]
     expected = [
         vocabulary.index(token) if token in vocabulary else 1
         for token in module.encoder.tokens(text)
@@ -73,7 +73,7 @@ def test_both_tokenizers_give_the_ids_of_their_vocabulary(tokenizer: str, corpus
 def test_held_out_texts_can_be_read_back(corpus: Path) -> None:
     module = data_of(corpus)
     for name in ("val", "test"):
-        part = module.parts[name]
+        part = module.splits[name]
         assert [part.text(row) for row in range(len(part))] == [
             t for t, _ in texts_of(corpus)[name]
         ]
