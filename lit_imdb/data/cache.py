@@ -52,7 +52,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
                 shutil.rmtree(left)  # by a build that was killed: the lock rules out a running one
             with whole_folder(folder) as target:
                 build(target)
-                sums = {file.name: _checksum(file) for file in target.iterdir()}
+                sums = {file.name: _checksum(file) for file in sorted(target.iterdir())}
                 (target / _MANIFEST).write_text(json.dumps(sums))
     except OSError as error:
         raise UserError(

@@ -137,7 +137,7 @@ class Preparation:
                 for column, values in columns.items():
                     if (name, column) != ("train", "texts"):
                         with (folder / f"{name}.{column}").open("ab") as file:
-                            values[splits == number].tofile(file)
+                            file.write(values[splits == number].tobytes())
             counts["skipped"] += int((splits == EMPTY).sum())
             counts["dropped"] += int((splits == DROPPED).sum())
         (folder / "counts.json").write_text(json.dumps(counts))

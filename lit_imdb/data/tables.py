@@ -96,12 +96,12 @@ def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     """Yield decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
     number = 0
     try:
-        lines = io.TextIOWrapper(file, encoding, newline="\n")
-        while line := lines.readline(MAX_CHARACTERS + 1):
-            number += 1
-            if len(line) > MAX_CHARACTERS:
-                raise _too_long(f"{name}, line {number}")
-            yield line.removeprefix("\ufeff") if number == 1 else line
+        with io.TextIOWrapper(file, encoding, newline="\n") as lines:
+            while line := lines.readline(MAX_CHARACTERS + 1):
+                number += 1
+                if len(line) > MAX_CHARACTERS:
+                    raise _too_long(f"{name}, line {number}")
+                yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeError as error:
         raise UserError(
             f"{name}, at or after line {number + 1}: not {encoding}; name its encoding, "
@@ -122,22 +122,23 @@ def _read_csv(
         for line in decoded_lines(file, name, encoding):
             held += len(line)
             if held > MAX_CHARACTERS:
-                raise _too_long(f"{name}, line {reader.line_num}")
+                raise _too_long(f"{name}, line {reader.reader.line_num}")
             yield line
 
     reader = csv.DictReader(lines(), dialect=dialect, strict=True)
     try:
-        _check_columns(reader.fieldnames or [], name)
+        columns = reader.fieldnames or []
+        _check_columns(columns, name)
         for row in reader:
             held = 0
             if None in row or None in row.values():  # more or fewer cells than columns
                 raise UserError(
-                    f"{name}, line {reader.line_num}: expected {len(reader.fieldnames or [])} "
-                    "columns as in the header line; quote texts that hold separators"
+                    f"{name}, line {reader.reader.line_num}: expected {len(columns)} columns "
+                    "as in the header line; quote texts that hold separators"
                 )
             yield row
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: broken CSV, {error}") from error
+        raise UserError(f"{name}, line {reader.reader.line_num}: broken CSV, {error}") from error
 
 
 def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
