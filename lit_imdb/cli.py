@@ -142,7 +142,7 @@ class CLI(SettingsCLI):
         (metrics,) = found
         rows = {
             "source": self.datamodule.source,
-            f"{split} reviews": f"{len(self.datamodule.parts[split]):,}",
+            f"{split} reviews": f"{len(self.datamodule.splits[split]):,}",
             f"{split} accuracy": results.percent(metrics[f"{split}/acc"]),
             f"{split} loss": f"{metrics[f'{split}/loss']:.4f}",
             "checkpoint": str(self.ckpt_path),

@@ -24,11 +24,10 @@ class Novels:
     def fingerprint(self) -> object:
         return "first edition"
 
-    def parts(self) -> dict[str, Callable[[], Iterator[tuple[str | None, int]]]]:
-        return {
-            "train": lambda: iter(make_reviews(100)),
-            "test": lambda: iter(make_reviews(15, seed=1)),
-        }
+    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+        for seed, count in enumerate((100, 15)):
+            for text, label in make_reviews(count, seed):
+                yield text, label, seed == 1
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +36,8 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOKENIZERS, "vowels", VOWELS)
 
 
-OWN = [*TINY, "--data.source", "novels", "--data.tokenizer", "vowels"]
-
-
 def test_an_added_source_and_tokenizer_train_and_test(run: Callable[..., Output]) -> None:
-    done = run(*OWN)
+    done = run(*TINY, "--data.source", "novels", "--data.tokenizer", "vowels")
     assert done.status == 0, done
     results = results_of(Path("logs/imdb/version_0"))
     assert results["source"] == "novels"
@@ -49,17 +45,14 @@ def test_an_added_source_and_tokenizer_train_and_test(run: Callable[..., Output]
     encoder = lit_imdb.load().encoder
     assert encoder.tokens("A moving film!") == ["a", "o", "i", "i"]
     assert set("".join(encoder.vocabulary[2:])) <= set("aeiou")
-    done = run("test", "--accelerator", "cpu")
-    assert "novels" in done.out, done
+    assert "novels" in run("test", "--accelerator", "cpu").out
     assert note_of("novels") == ("Reviews of novels.", "CC0")
 
 
-def test_another_version_of_a_tokenizer_has_another_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_version_of_a_tokenizer_has_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def folders_after_a_preparation() -> set[Path]:
-        data_of(Path("novels"), tokenizer="vowels", cache_dir=tmp_path / "own")
-        return {path for path in (tmp_path / "own").iterdir() if path.is_dir()}
+        data_of(Path("novels"), tokenizer="vowels", cache_dir="own")
+        return {path for path in Path("own").iterdir() if path.is_dir()}
 
     first = folders_after_a_preparation()
     assert folders_after_a_preparation() == first
@@ -68,7 +61,7 @@ def test_another_version_of_a_tokenizer_has_another_cache(
 
 
 def test_an_unknown_tokenizer_is_one_line_that_lists_the_known(fails: Callable[..., str]) -> None:
-    line = fails(*TINY, "--data.source", "novels", "--data.tokenizer", "letters")
+    line = fails(*TINY, "--data.tokenizer", "letters")
     assert "unknown tokenizer 'letters': expected one of words, basic_english, vowels" in line
 
 

@@ -13,14 +13,13 @@ import pytest
 import torch
 from conftest import ROOT, TINY, Trained, train_py
 
-from lit_imdb.data.encoded import Part
-from lit_imdb.data.loader import BatchLoader
+from lit_imdb.data.loader import BatchLoader, Split
 
 TWO = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
 
 
-class Numbered(Part):
-    """A part whose reviews are their own numbers."""
+class Numbered(Split):
+    """A split whose reviews are their own numbers."""
 
     def __init__(self, count: int) -> None:
         self.ids = torch.arange(count)[:, None]
@@ -34,15 +33,15 @@ def rows(loader: BatchLoader) -> list[int]:
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 100, 1000])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_held_out_reviews_are_met_once_each(count: int, world: int) -> None:
-    part = Numbered(count)
-    met = [rows(BatchLoader(part, 16, None, rank, world)) for rank in range(world)]
+    split = Numbered(count)
+    met = [rows(BatchLoader(split, 16, None, rank, world)) for rank in range(world)]
     assert sorted(np.concatenate(met).tolist()) == list(range(count))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_training_reviews_are_met_once_but_for_the_remainder(world: int) -> None:
-    part = Numbered(1000)
-    loaders = [BatchLoader(part, 16, 7, rank, world) for rank in range(world)]
+    split = Numbered(1000)
+    loaders = [BatchLoader(split, 16, 7, rank, world) for rank in range(world)]
     met = [rows(loader) for loader in loaders]
     assert len({len(loader) for loader in loaders}) == 1
     together = np.concatenate(met).tolist()

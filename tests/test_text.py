@@ -10,12 +10,7 @@ import pytest
 from conftest import make_reviews, write_csv
 from prepared import data_of, texts_of
 
-from lit_imdb.data.text import (
-    BASIC_ENGLISH,
-    WORDS,
-    TextEncoder,
-    build_vocabulary,
-)
+from lit_imdb.data.text import BASIC_ENGLISH, WORDS, TextEncoder, build_vocabulary
 
 
 def test_words_drop_punctuation_and_basic_english_keeps_it() -> None:
@@ -42,38 +37,22 @@ def test_vocabulary_has_pad_and_unk_in_front_and_the_frequent_words() -> None:
 
 
 def test_vocabulary_comes_from_the_training_split_alone(tmp_path: Path) -> None:
-    reviews = [
-        (f"{text} only{number}", label) for number, (text, label) in enumerate(make_reviews(50))
-    ]
+    reviews = [(f"{text} only{n}", label) for n, (text, label) in enumerate(make_reviews(50))]
     corpus = write_csv(tmp_path / "corpus.csv", reviews)
     vocabulary = set(data_of(corpus, vocab_size=10_000).vocabulary or [])
-    parts = texts_of(corpus)
-    for text, _ in parts["train"]:
-        assert text.split()[-1] in vocabulary
-    for text, _ in parts["val"] + parts["test"]:
-        assert text.split()[-1] not in vocabulary
+    for name, rows in texts_of(corpus).items():
+        assert all((text.split()[-1] in vocabulary) == (name == "train") for text, _ in rows)
 
 
 @pytest.mark.parametrize("tokenizer", ["words", "basic_english"])
-def test_both_tokenizers_give_the_ids_of_their_vocabulary(tokenizer: str, corpus: Path) -> None:
+def test_prepared_ids_labels_and_texts_are_those_of_the_reviews(
+    tokenizer: str, corpus: Path
+) -> None:
     module = data_of(corpus, tokenizer=tokenizer)
-    vocabulary = module.vocabulary or []
-    assert vocabulary[:2] == ["<pad>", "<unk>"]
-    assert ("!" in vocabulary) == (tokenizer == "basic_english")
-    text, label = texts_of(corpus)["test"][0]
-    part = module.parts["test"]
-    expected = [
-        vocabulary.index(token) if token in vocabulary else 1
-        for token in module.encoder.tokens(text)
-    ]
-    assert [i for i in part.ids[0].tolist() if i] == expected
-    assert part.labels[0] == label
-
-
-def test_held_out_texts_can_be_read_back(corpus: Path) -> None:
-    module = data_of(corpus)
-    for name in ("val", "test"):
-        part = module.parts[name]
-        assert [part.text(row) for row in range(len(part))] == [
-            t for t, _ in texts_of(corpus)[name]
-        ]
+    assert ("!" in (module.vocabulary or [])) == (tokenizer == "basic_english")
+    for name, rows in texts_of(corpus).items():
+        texts, labels = zip(*rows, strict=True)
+        assert (module.splits[name].ids.numpy() == module.encoder.encode(texts)).all()
+        assert module.splits[name].labels.tolist() == list(labels)
+        if name != "train":
+            assert [module.splits[name].text(row) for row in range(len(rows))] == list(texts)

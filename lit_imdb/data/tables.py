@@ -4,9 +4,10 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from reprlib import repr as short_repr  # of values that may be long or deeply nested
 from typing import Any, BinaryIO, TypeVar
 
 from lit_imdb.errors import UserError
@@ -31,7 +32,36 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def batches_of(texts: Iterator[Text], size: int) -> Iterator[list[Text]]:
+def read_text(path: Path, encoding: str) -> str:
+    """Return the content of a text file."""
+    try:
+        with path.open(encoding=encoding) as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except (OSError, LookupError, ValueError) as error:  # LookupError: no such encoding
+        raise UserError(
+            f"cannot read {path}: {error}; if it has another encoding, name it, for example "
+            "--data.encoding cp1252 (predict: --encoding)"
+        ) from error
+    if len(text) > MAX_CHARACTERS:
+        raise _too_long(str(path))
+    return text.removeprefix("\ufeff")
+
+
+def text_of(row: Row, column: str, place: str) -> str | None:
+    """Return the review in a row; `place` names the row in errors."""
+    text = row.get(column)
+    if column not in row or not isinstance(text, str | None):
+        raise UserError(
+            f"{place}: expected a text in the column {column!r}, found {short_repr(row)}; name the "
+            "column with --data.text_column (predict: --text_column), and separate columns by "
+            "commas in .csv, by tabs in .tsv files"
+        )
+    if len(text or "") > MAX_CHARACTERS:
+        raise _too_long(place)
+    return text
+
+
+def batches_of(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
     """Yield at most `size` texts at a time, fewer when they hold `MAX_CHARACTERS` together."""
     batch: list[Text] = []
     held = 0
@@ -45,56 +75,40 @@ def batches_of(texts: Iterator[Text], size: int) -> Iterator[list[Text]]:
         yield batch
 
 
-def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
-    """Return the reader for a file called `name`, by its ending."""
-    ending = Path(name).suffix.lower()
-    if ending not in READERS:
-        known = ", ".join(READERS)
-        if ending == ".json":
-            known += "; a .jsonl file holds one JSON object per line"
-        raise UserError(f"{name}: unknown ending {ending or '(none)'!r}, expected one of {known}")
-    return READERS[ending]
-
-
-def place_of(name: str, row: int) -> str:
-    """Return how a message names row `row` of a file, counted from 1."""
-    below = " below the header" if name.lower().endswith((".csv", ".tsv")) else ""
-    return f"{name}, row {row}{below}"
-
-
-def names_in(row: Row) -> str:
-    """Return the columns of a row, quoted: a space in front of a name is easily missed."""
-    return f"{', '.join(map(repr, row)):.200}"
-
-
 def stamp(path: Path) -> list[Any]:
     """Return what changes whenever the content of a file may have changed."""
     stat = path.stat()
     return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
+def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
+    """Return the reader for a file called `name`, by its ending."""
+    ending = Path(name).suffix.lower()
+    if ending not in READERS:
+        raise UserError(
+            f"{name}: unknown ending {ending or '(none)'!r}, expected one of {', '.join(READERS)}; "
+            "a .jsonl file holds one JSON object per line"
+        )
+    return READERS[ending]
+
+
 def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     """Yield decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
+    number = 0
     try:
-        ends_in_byte = "\n".encode(encoding) == b"\n"
-    except (LookupError, ValueError) as error:
-        raise UserError(f"unknown encoding {encoding!r}: try utf-8, cp1252 or utf-16") from error
-    # Decoding line by line, where that is possible, finds the line with a wrong byte.
-    lines: Any = file if ends_in_byte else io.TextIOWrapper(file, encoding, newline="\n")
-    number = 1
-    try:
-        while line := lines.readline(MAX_CHARACTERS + 1):
-            if len(line) > MAX_CHARACTERS:
-                raise _too_long(name, number)
-            if ends_in_byte:
-                line = line.decode(encoding)
-            yield line.removeprefix("\ufeff") if number == 1 else line
-            number += 1
+        with io.TextIOWrapper(file, encoding, newline="\n") as lines:
+            while line := lines.readline(MAX_CHARACTERS + 1):
+                number += 1
+                if len(line) > MAX_CHARACTERS:
+                    raise _too_long(f"{name}, line {number}")
+                yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeError as error:
         raise UserError(
-            f"{name}, line {number}: not {encoding}; name its encoding, "
+            f"{name}, at or after line {number + 1}: not {encoding}; name its encoding, "
             "for example --data.encoding cp1252 (predict: --encoding)"
         ) from error
+    except (LookupError, ValueError) as error:
+        raise UserError(f"unknown encoding {encoding!r}: try utf-8, cp1252 or utf-16") from error
 
 
 def _read_csv(
@@ -105,30 +119,26 @@ def _read_csv(
 
     def lines() -> Iterator[str]:
         nonlocal held
-        for number, line in enumerate(decoded_lines(file, name, encoding), 1):
-            if number == 1:
-                _check_separator(line, dialect.delimiter, name)
+        for line in decoded_lines(file, name, encoding):
             held += len(line)
             if held > MAX_CHARACTERS:
-                raise _too_long(name, number)
+                raise _too_long(f"{name}, line {reader.reader.line_num}")
             yield line
 
-    reader = csv.reader(lines(), dialect, strict=True)
+    reader = csv.DictReader(lines(), dialect=dialect, strict=True)
     try:
-        columns = next(reader, [])
+        columns = reader.fieldnames or []
         _check_columns(columns, name)
-        for cells in reader:
+        for row in reader:
             held = 0
-            if not cells:  # a blank line
-                continue
-            if len(cells) != len(columns):
+            if None in row or None in row.values():  # more or fewer cells than columns
                 raise UserError(
-                    f"{name}, line {reader.line_num}: expected {len(columns)} "
-                    "columns as in the header line; quote texts that hold separators"
+                    f"{name}, line {reader.reader.line_num}: expected {len(columns)} columns "
+                    "as in the header line; quote texts that hold separators"
                 )
-            yield dict(zip(columns, cells, strict=True))
+            yield row
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: broken CSV, {error}") from error
+        raise UserError(f"{name}, line {reader.reader.line_num}: broken CSV, {error}") from error
 
 
 def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
@@ -165,21 +175,14 @@ def _read_txt(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
         yield {"text": line.rstrip("\r\n")}
 
 
-def _too_long(name: str, line: int) -> UserError:
-    return UserError(f"{name}, line {line}: a row longer than {MAX_CHARACTERS:,} characters")
+def _too_long(place: str) -> UserError:
+    return UserError(f"{place}: longer than {MAX_CHARACTERS:,} characters")
 
 
-def _check_separator(header: str, expected: str, name: str) -> None:
-    others = {";": "semicolons: save it with commas, as .csv", "\t": "tabs: name it .tsv"}
-    for separator, advice in others.items():
-        if separator in header and expected not in header:
-            raise UserError(f"{name}, line 1: the columns are separated by {advice}")
-
-
-def _check_columns(columns: list[str], name: str) -> None:
-    twice = [column for column, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise UserError(f"{name}: more than one column {twice[0]!r:.80}")
+def _check_columns(columns: Iterable[str], name: str) -> None:
+    for column, count in Counter(columns).most_common(1):
+        if count > 1:
+            raise UserError(f"{name}: more than one column {column!r:.80}")
 
 
 READERS: dict[str, Callable[[BinaryIO, str, str], Iterator[Row]]] = {

@@ -6,6 +6,7 @@ Shapes: B reviews, T tokens.
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,20 +48,15 @@ class Tokenizer:
     rules: tuple[tuple[str, str], ...]
     faster: Callable[[str], str] | None = None
 
-    def split(self, text: str) -> list[str]:
-        return self._replace(text).split()
-
-    def last(self, text: str, count: int) -> list[str]:
-        """Return `split(text)[-count:]` without splitting the part in front."""
-        return self._replace(text).rsplit(None, count)[-count:]
-
-    def _replace(self, text: str) -> str:
+    def split(self, text: str, last: int = sys.maxsize) -> list[str]:
+        """Return the `last` tokens of `text`, without splitting the part in front."""
         if self.faster:
-            return self.faster(text)
-        text = text.lower()
-        for pattern, replacement in self.rules:
-            text = re.sub(pattern, replacement, text)
-        return text
+            text = self.faster(text)
+        else:
+            text = text.lower()
+            for pattern, replacement in self.rules:
+                text = re.sub(pattern, replacement, text)
+        return text.rsplit(None, last)[-last:]
 
 
 def _plain(text: str) -> str:
@@ -71,20 +67,9 @@ def _plain(text: str) -> str:
 WORDS = Tokenizer("words", 1, (("<br />", " "), (f"[{re.escape(FILTER)}]", " ")), _plain)
 
 # torchtext's: most punctuation marks become tokens of their own.
+_MARKS = tuple((re.escape(mark), f" {mark} ") for mark in ".,()!?")
 BASIC_ENGLISH = Tokenizer(
-    "basic_english",
-    1,
-    (
-        (r"'", " '  "),
-        (r'"', ""),
-        (r"<br />|[;:]", " "),
-        (r"\.", " . "),
-        (r",", " , "),
-        (r"\(", " ( "),
-        (r"\)", " ) "),
-        (r"!", " ! "),
-        (r"\?", " ? "),
-    ),
+    "basic_english", 1, ((r"'", " '  "), (r'"', ""), (r"<br />|[;:]", " "), *_MARKS)
 )
 
 # A new tokenizer is one more entry.
@@ -127,7 +112,7 @@ class TextEncoder:
         return TOKENIZERS[self.tokenizer].rules
 
     @cached_property
-    def id_of(self) -> dict[str, int]:
+    def _ids(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.vocabulary)}
 
     @property
@@ -137,12 +122,12 @@ class TextEncoder:
 
     def tokens(self, text: str) -> list[str]:
         """Return the last T tokens of `text`: what the network reads."""
-        return TOKENIZERS[self.tokenizer].last(text, self.max_length)
+        return TOKENIZERS[self.tokenizer].split(text, self.max_length)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return ids (B, T): unknown tokens become 1, shorter reviews get zeros in front."""
         ids = np.full((len(texts), self.max_length), PAD_ID, dtype=self.dtype)  # (B, T)
-        id_of = self.id_of.get
+        id_of = self._ids.get
         for row, text in zip(ids, texts, strict=True):
             tokens = [id_of(token, UNK_ID) for token in self.tokens(text)]
             if tokens:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
-from lit_imdb.data.tables import MAX_CHARACTERS, Row, decoded_lines, names_in, place_of, reader_of
+from lit_imdb.data.tables import MAX_CHARACTERS, Row, read_text, reader_of, text_of
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
@@ -70,7 +70,7 @@ class Input(IterableDataset[Block | Exception]):
         held = 0  # characters: a block of huge reviews is shorter, so that it fits in memory
         for number, row in enumerate(self._rows(), 1):
             rows.append(row)
-            texts.append(self._text_of(row, number))
+            texts.append(text_of(row, self.column, f"{self.name}, data row {number}") or "")
             held += len(texts[-1])
             if len(rows) == REVIEWS or held >= MAX_CHARACTERS:
                 yield Block(rows, self.encoder.encode(texts), self._done)
@@ -79,17 +79,6 @@ class Input(IterableDataset[Block | Exception]):
             yield Block(rows, self.encoder.encode(texts), self._done)
         if not number:
             raise UserError(f"{self.name} is empty: expected at least one review")
-
-    def _text_of(self, row: Row, number: int) -> str:
-        if self.column not in row:
-            raise UserError(
-                f"{place_of(self.name, number)}: no column {self.column!r}, only {names_in(row)}; "
-                "name the one that holds the review with --text_column"
-            )
-        text = row[self.column]
-        if text is not None and not isinstance(text, str):
-            raise UserError(f"{place_of(self.name, number)}: {self.column} {text!r} is not a text")
-        return text or ""
 
     def _rows(self) -> Iterator[Row]:
         if self.is_standard_input:
@@ -108,13 +97,8 @@ class Input(IterableDataset[Block | Exception]):
         if not names:
             raise UserError(f"no .txt files in the folder {self.path}")
         for number, name in enumerate(names, 1):
-            file = self.path / name
-            if file.stat().st_size > 4 * MAX_CHARACTERS:
-                raise UserError(f"{file}: longer than {MAX_CHARACTERS:,} characters")
-            with file.open("rb") as stream:
-                text = "".join(decoded_lines(stream, str(file), self.encoding))
             self._done = number / len(names)
-            yield {"file": name, "text": text}
+            yield {"file": name, "text": read_text(self.path / name, self.encoding)}
 
 
 def read_ahead(reviews: Input) -> Iterator[Block]:

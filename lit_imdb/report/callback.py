@@ -129,7 +129,7 @@ class Report(Callback):
         with self._board.guard("pictures and tables"):
             net: Any = pl_module.net
             data, fitted, step = _data(trainer), self._fitted, self._fitted["step"]
-            test, val = self._evaluation(trainer, "test"), evaluate(net, data.parts["val"])
+            test, val = self._evaluation(trainer, "test"), evaluate(net, data.splits["val"])
             lists = fitted["epochs"], fitted["validations"], fitted["numbers"]
             kept = fitted["figures"]["best_epoch"]
             run = Run(net, data, {"val": val, "test": test}, *lists, kept=kept)
@@ -156,7 +156,7 @@ class Report(Callback):
         data = _data(trainer)
         stride = trainer.world_size * data.batch_size
         rows = [torch.arange(len(each)) + n * stride for n, each in enumerate(self._logits)]
-        return Evaluation.of(data.parts[split], self._logits, torch.cat(rows))
+        return Evaluation.of(data.splits[split], self._logits, torch.cat(rows))
 
 
 _TESTED = ("acc", "loss")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
-from lit_imdb.data.encoded import Part
+from lit_imdb.data.loader import Split
 from lit_imdb.data.text import PAD_ID, UNK_ID
 from lit_imdb.model.network import SentimentRNN
 
@@ -51,7 +51,7 @@ class Evaluation:
     rows: Tensor
 
     @classmethod
-    def of(cls, split: Part, logits: list[Tensor], rows: Tensor) -> "Evaluation":
+    def of(cls, split: Split, logits: list[Tensor], rows: Tensor) -> "Evaluation":
         """Evaluation of some rows of a split, from the logits of their batches."""
         probabilities = torch.sigmoid(torch.cat(logits).float()).cpu()
         return cls(probabilities, split.labels[rows].long(), split.ids[rows], rows)
@@ -114,7 +114,7 @@ class Evaluation:
         return groups
 
 
-def evaluate(net: SentimentRNN, split: Part) -> Evaluation:
+def evaluate(net: SentimentRNN, split: Split) -> Evaluation:
     """Evaluation of a whole split, without dropout."""
     with torch.no_grad():
         blocks = [split.ids[start : start + _BLOCK] for start in range(0, len(split), _BLOCK)]

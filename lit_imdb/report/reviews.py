@@ -50,7 +50,7 @@ def extremes(run: Run, split: str, right: bool) -> Table:
     influence = influences(run.net, ids.to(run.net.head.weight.device)).cpu()  # (N, T)
     rows: list[list[str | Words]] = []
     for index, position in enumerate(chosen):
-        text = run.data.parts[split].text(int(evaluation.rows[position]))
+        text = run.data.splits[split].text(int(evaluation.rows[position]))
         label = ("neg", "pos")[int(evaluation.labels[position])]
         probability = f"{evaluation.probabilities[position]:.3f}"
         rows.append([label, probability, _words(encoder, text, ids[index], influence[index]), text])

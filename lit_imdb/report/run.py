@@ -35,8 +35,8 @@ class Run:
 
     @cached_property
     def trainability(self) -> Trainability:
-        return measure(self.net, self.data.parts["val"])
+        return measure(self.net, self.data.splits["val"])
 
     @cached_property
     def word_space(self) -> WordSpace:
-        return word_space(self.net, self.data.encoder.vocabulary, self.data.parts["train"])
+        return word_space(self.net, self.data.encoder.vocabulary, self.data.splits["train"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lit_imdb.data.encoded import Part
+from lit_imdb.data.loader import Split
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import has_begun, hidden_states
@@ -47,7 +47,7 @@ class Trainability:
         }
 
 
-def measure(net: SentimentRNN, split: Part) -> Trainability:
+def measure(net: SentimentRNN, split: Split) -> Trainability:
     """One pass of a fixed batch through the plain loop, without dropout."""
     ids, labels = (tensor.to(net.head.weight.device) for tensor in fixed_batch(split))
     with torch.inference_mode(False), torch.enable_grad():
@@ -64,7 +64,7 @@ def measure(net: SentimentRNN, split: Part) -> Trainability:
     return Trainability(norms.cpu(), flat.cpu(), torch.linalg.matrix_norm(recurrent, 2).cpu())
 
 
-def fixed_batch(split: Part) -> tuple[Tensor, Tensor]:
+def fixed_batch(split: Split) -> tuple[Tensor, Tensor]:
     """The same ids (B, T) and labels (B,) each time, evenly spread over a split.
 
     Reviews that fill all T places, if there are enough: no error reaches padding.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lit_imdb.data.encoded import Part
+from lit_imdb.data.loader import Split
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report.tables import Table
 
@@ -65,14 +65,14 @@ class WordSpace:
         return [probe for probe in PROBES if probe in self.words]
 
 
-def word_space(net: SentimentRNN, vocabulary: Sequence[str], train: Part) -> WordSpace:
+def word_space(net: SentimentRNN, vocabulary: Sequence[str], train: Split) -> WordSpace:
     """The frequent words as the network reads them; V may exceed the vocabulary."""
     vectors = net.embedding.weight.detach()[: len(vocabulary)].float().cpu()  # (V, E)
     shares = polarity(train, len(vocabulary))  # (V,)
     return WordSpace(vocabulary[_FREQUENT], vectors[_FREQUENT], shares[_FREQUENT])
 
 
-def polarity(train: Part, vocab_size: int) -> Tensor:
+def polarity(train: Split, vocab_size: int) -> Tensor:
     """The share of positive reviews among the occurrences of each word that is read (V,).
 
     The prior of one occurrence in each class keeps rare words near 0.5.

@@ -26,7 +26,7 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
     epochs = [epoch["seconds"] for epoch in history.epochs]
     return {
         "source": data.source,
-        "reviews": {name: len(part) for name, part in data.parts.items()},
+        "reviews": {name: len(split) for name, split in data.splits.items()},
         "skipped_empty": data.counts["skipped"],
         "dropped_duplicates": data.counts["dropped"],
         "parameters": sum(
