@@ -97,9 +97,9 @@ def test_a_third_cell_counts_everywhere(dropout: float) -> None:
         net.eval()
         torch.testing.assert_close(fold(net)(ids), net(ids))
         net.train()
-    found = trainability.look(net, ids, torch.ones(4))
+    found = trainability.measure(net, ids, torch.ones(4))
     assert found.gradients.shape == found.saturated.shape == (3, 7)
-    assert len(trainability.spectral_norms(net)) == 3
+    assert len(found.spectral_norms) == 3
 
 
 def test_the_third_cell_counts_in_the_influence_of_words() -> None:

@@ -1,10 +1,14 @@
-"""Where the report goes: TensorBoard's events, and files in the run folder."""
+"""Where the report goes: TensorBoard, `plots/`, and `report.html`, which needs no network."""
 
+import base64
+import html
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -13,9 +17,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb.files import whole_file
-from lit_imdb.report import panels
 from lit_imdb.report.evaluation import Run
-from lit_imdb.report.page import page
+from lit_imdb.report.panels import CHARTS, PANELS, Panel
 from lit_imdb.report.tables import Table, clean
 
 
@@ -26,7 +29,7 @@ class Board:
         self._writer: Any = logger.experiment
         self._folder = Path(logger.log_dir)
         self._failed: set[str] = set()
-        self._writer.add_custom_scalars(panels.CHARTS)
+        self._writer.add_custom_scalars(CHARTS)
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
@@ -73,22 +76,35 @@ class Board:
 
     def panels(self, run: Run, summary: Mapping[str, str], step: int) -> None:
         """Show every panel: in TensorBoard, as a picture in `plots/`, in `report.html`."""
-        drawn: dict[str, bytes | Table] = {}
-        for panel in chain(*panels.PANELS.values()):
-            with self.guard(f"the panel {panel.tag}"):
-                shown = panel.draw(run)
-                if isinstance(shown, Table):
-                    self._writer.add_text(panel.tag, shown.markdown(), step)
-                    drawn[panel.tag] = shown
-                    continue
-                file = io.BytesIO()
-                shown.suptitle(panel.title)
-                shown.savefig(file, format="png")
-                drawn[panel.tag] = file.getvalue()
-                pixels = np.asarray(Image.open(file).convert("RGB"))
-                self._writer.add_image(panel.tag, pixels, step, dataformats="HWC")
-                self._write(f"plots/{panel.tag.replace('/', '_')}.png", file.getvalue())
-        self._write("report.html", page(summary, drawn).encode())
+        parts = []
+        for heading, section in PANELS.items():
+            parts += [f"<h2>{html.escape(heading)}</h2>", '<div class="panels">']
+            for panel in section:
+                with self.guard(f"the panel {panel.tag}"):
+                    parts.append(self._panel(panel, run, step))
+            parts.append("</div>")
+        fields = {"summary": Table(["run", ""], list(summary.items())).html()}
+        template = files("lit_imdb.report").joinpath("page.html").read_text("utf-8")
+        page = Template(template).substitute(fields, sections="\n".join(parts))
+        self._write("report.html", page.encode())
+
+    def _panel(self, panel: Panel, run: Run, step: int) -> str:
+        """Show a panel in TensorBoard and return it for the page."""
+        shown = panel.draw(run)
+        title = html.escape(panel.title)
+        caption = re.sub(r"(--[\w.]+)", r"<code>\1</code>", html.escape(panel.caption))
+        if isinstance(shown, Table):
+            self._writer.add_text(panel.tag, shown.markdown(), step)
+            return f'<div class="wide"><h3>{title}</h3><p>{caption}</p>\n{shown.html()}</div>'
+        file = io.BytesIO()
+        shown.suptitle(panel.title)
+        shown.savefig(file, format="png")
+        pixels = np.asarray(Image.open(file).convert("RGB"))
+        self._writer.add_image(panel.tag, pixels, step, dataformats="HWC")
+        self._write(f"plots/{panel.tag.replace('/', '_')}.png", file.getvalue())
+        source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        image = f'<img alt="{title}" width="600" height="450" src="{source}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
     def _write(self, name: str, content: bytes) -> None:
         path = self._folder / name

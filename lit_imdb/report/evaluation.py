@@ -91,11 +91,10 @@ class Evaluation:
         """Return the accuracy by the number of words read that are not in the vocabulary."""
         return self._groups((self.ids == UNK_ID).sum(1), [0, 1, 2, 3, 5, 8])
 
-    def extremes(self, count: int, right: bool) -> list[int]:
-        """Return places of the surest right or wrong answers, surest first."""
-        confidence = (self.probabilities - 0.5).abs()
-        order = torch.where(self.right == right, confidence, -1).argsort(descending=True)
-        return order[: min(count, int((self.right == right).sum()))].tolist()
+    def mistakes(self) -> list[int]:
+        """Return places of the ten surest wrong answers, surest first."""
+        sureness = (self.probabilities - 0.5).abs().where(~self.right, -1)
+        return sureness.argsort(descending=True)[: min(10, int((~self.right).sum()))].tolist()
 
     def _groups(self, words: Tensor, edges: list[int]) -> list[Group]:
         groups = []

@@ -64,20 +64,13 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
     "Reviews": [
         Panel("sentences/probability_of_positive", "Hand-written: probability of positive",
               reviews.sentences, "Does it understand negation, or irony?"),
-        *(Panel(f"{split}/{tag}", f"{title}, {split}",
-                partial(reviews.extremes, split=split, right=right),
-                "Which words decide? Is the label right?")
-          for split in ("test", "val")
-          for tag, title, right in (("mistakes", "Most confident mistakes", False),
-                                    ("confident", "Most confident right answers", True))),
+        *(Panel(f"{split}/mistakes", f"Most confident mistakes, {split}",
+                partial(reviews.mistakes, split=split), "Which words decide? Is the label right?")
+          for split in ("test", "val")),
     ],
 }
 # fmt: on
 
 # TensorBoard's CUSTOM SCALARS: several tags in one chart.
-CHARTS = {
-    "Training and validation": {
-        "loss": ["Multiline", ["train/loss", "val/loss"]],
-        "accuracy": ["Multiline", ["train/acc", "val/acc"]],
-    }
-}
+_PAIRS = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in ("loss", "acc")}
+CHARTS = {"Training and validation": _PAIRS}

@@ -87,7 +87,6 @@ def confusion(run: Run) -> Figure:
 
 
 def probabilities(run: Run) -> Figure:
-    """The test reviews of each label by their probability of positive."""
     figure, axes = _empty("probability of positive", "reviews")
     test = run.evaluations["test"]
     for label, (name, style) in enumerate(CLASSES.items()):
@@ -126,15 +125,19 @@ def word_space(run: Run) -> Figure:
     directions = "first principal direction", "second principal direction"
     figure, axes = _empty(*directions, xticks=(), yticks=())  # distances count, not places
     space = run.word_space
-    (x, y), polarity = space.plane().t().numpy(), space.polarity.numpy()
-    axes.scatter(x, y, s=4, color=_GUIDE["color"], label="neutral")
+    points, polarity = space.plane().numpy(), space.polarity.numpy()
+    axes.plot(*points.T, ".", markersize=4, color=_GUIDE["color"], label="neutral")
     for side, (name, style) in zip((polarity < 0.4, polarity > 0.6), CLASSES.items(), strict=True):
-        axes.scatter(x[side], y[side], s=4, color=style["color"], label=name)
-    halo = [withStroke(linewidth=3, foreground="white")]
+        axes.plot(*points[side].T, ".", markersize=4, color=style["color"], label=name)
+    halo, size = [withStroke(linewidth=3, foreground="white")], np.ptp(points, axis=0)
+    written: list[Any] = []
     for probe in space.probes:
-        index = space.words.index(probe)
-        axes.text(x[index], y[index], probe, ha="center", path_effects=halo)
-    axes.legend(markerscale=3, loc="lower left")
+        place = points[space.words.index(probe)]
+        while any((abs(place - other) < size * (0.2, 0.06)).all() for other in written):
+            place = place + size * (0, 0.02)  # not on top of another word
+        written.append(place)
+        axes.text(place[0], place[1], probe, ha="center", path_effects=halo)
+    axes.legend(markerscale=2, loc="lower left")
     return figure
 
 

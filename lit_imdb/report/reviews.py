@@ -1,4 +1,4 @@
-"""Tables of reviews: the surest answers, and hand-written sentences.
+"""Tables of reviews: the surest mistakes, and hand-written sentences.
 
 Shapes: T tokens, N chosen reviews.
 """
@@ -35,10 +35,10 @@ def sentences(run: Run) -> Table:
     return Table(["kind", "label", "positive", "text"], rows)
 
 
-def extremes(run: Run, split: str, right: bool) -> Table:
-    """Return the ten surest right or wrong answers, with the influence of each word."""
+def mistakes(run: Run, split: str) -> Table:
+    """Return the surest wrong answers, with the influence of each word."""
     evaluation = run.evaluations[split]
-    chosen = evaluation.extremes(10, right)
+    chosen = evaluation.mistakes()
     ids = evaluation.ids[chosen].int()  # (N, T)
     influence = influences(run.net, ids.to(run.net.head.weight.device)).cpu()  # (N, T)
     rows: list[list[str | Words]] = []
