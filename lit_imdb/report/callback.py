@@ -33,7 +33,7 @@ class Report(Callback):
         if trainer.is_global_zero and loggers:
             self._board = Board(loggers[0])
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._since = _clock(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

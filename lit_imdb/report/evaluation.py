@@ -94,13 +94,13 @@ class Evaluation:
     def mistakes(self) -> list[int]:
         """Return places of the ten surest wrong answers, surest first."""
         sureness = (self.probabilities - 0.5).abs().where(~self.right, -1)
-        return sureness.argsort(descending=True)[: min(10, int((~self.right).sum()))].tolist()
+        wrong = int((~self.right).sum())
+        return sureness.argsort(descending=True)[: min(10, wrong)].tolist()
 
     def _groups(self, words: Tensor, edges: list[int]) -> list[Group]:
-        groups = []
-        for low, end in zip(
-            edges, [*edges[1:], max(self.ids.shape[1], edges[-1]) + 1], strict=True
-        ):
+        longest, groups = self.ids.shape[1], []
+        edges = [edge for edge in edges if edge <= longest]
+        for low, end in zip(edges, [*edges[1:], longest + 1], strict=True):
             right = self.right[(words >= low) & (words < end)].double()
             name = str(low) if end == low + 1 else f"{low}-{end - 1}"
             groups.append(Group(name, len(right), float(right.mean())))
