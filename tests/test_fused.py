@@ -20,7 +20,7 @@ from networks import ThreeCells
 from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
-from lit_imdb.model import fused, threads
+from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for, has_begun
@@ -262,6 +262,20 @@ def test_a_fork_has_threads_of_its_own(set_threads: Callable[[int], None]) -> No
     np.testing.assert_array_equal(found, expected.numpy())
 
 
+def test_without_a_folder_to_write_to_the_loops_compile_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = kernels.njit
+
+    def njit(**options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    assert kernels._Compiled(lambda x: x + 1)(1) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 def test_damaged_compiled_code_is_not_used(suffix: str, tmp_path: Path) -> None:
@@ -363,3 +377,48 @@ def test_a_compiled_network_asks_for_the_loops() -> None:
     net, ids = SentimentRNN(9, 6, 5, engine="fused").eval(), torch.ones(2, 3).long()
     found = torch.compile(net, backend="eager")(ids)
     torch.testing.assert_close(found, net(ids), atol=0, rtol=0)
+
+
+def test_a_review_more_changes_no_gradient_of_an_infinite_weight() -> None:
+    net, found = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), []
+    with torch.no_grad():
+        net.cell0.weight_ih[0, 0] = torch.inf
+    for reviews in (7, 8):
+        net.zero_grad()
+        net(torch.ones(reviews, 1).long())[0].backward()
+        found.append(net.cell0.bias_ih.grad)
+    assert torch.equal(*found)
+    assert found[0].isfinite().all()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize("common", [0.0, 0.9], ids=["even", "one word nearly all the time"])
+def test_the_pieces_of_an_embeddings_gradient_are_the_whole(parts: int, common: float) -> None:
+    reviews, steps, together, words, features = (
+        11,
+        6,
+        8,
+        23,
+        5,
+    )  # two pieces, the last in part empty
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(words, (reviews, steps), generator=generator)
+    ids[torch.rand(ids.shape, generator=generator) < common] = 4
+    gradients = torch.randn(2, steps, together, features, generator=generator)
+    table = torch.full((words, features), torch.nan)  # as memory may be
+    for part in range(parts):
+        kernels.sum_by_word(gradients.numpy(), ids.numpy(), part, parts, table.numpy())
+    of_each = gradients.transpose(1, 2).flatten(0, 1)[:reviews]  # (B, T, E)
+    expected = torch.zeros(words, features).index_add_(0, ids.flatten(), of_each.flatten(0, 1))
+    torch.testing.assert_close(table, expected)
+
+
+def test_the_pieces_of_an_embeddings_gradient_take_equally_long() -> None:
+    ids = np.concatenate([np.arange(1000) // 4, np.arange(1000)]).reshape(2, 1000)
+    gradients = np.zeros((1, 1000, 8, 2), np.float32)
+    table = np.full((1000, 2), np.nan, np.float32)
+    kernels.sum_by_word(gradients, ids, 0, 2, table)
+    mine = int((table[:, 0] == 0).sum())
+    cost = 1 + 2 * np.bincount(ids.flatten(), minlength=1000)
+    assert cost[:mine].sum() == pytest.approx(cost.sum() / 2, abs=int(cost.max()))
+    assert np.isnan(table[mine:]).all()
