@@ -24,11 +24,11 @@ from conftest import (
     write_jsonl,
 )
 from matplotlib.figure import Figure
+from networks import ThreeCells
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report import panels, tables, trainability
 from lit_imdb.report.evaluation import Evaluation, Group, Run
 from lit_imdb.report.panels import Panel
@@ -352,13 +352,13 @@ def test_groups_share_out_every_review_and_small_ones_have_wide_intervals(
 def test_hidden_gradients_agree_with_the_slope_of_the_loss() -> None:
     torch.manual_seed(0)
     ids, labels = torch.randint(1, 20, (2, 5)), torch.tensor([0, 1])
-    net = SentimentRNN(20, 4, 3).double()
+    net = ThreeCells(20, 4, 3).double()
     found = trainability.measure(net, ids, labels)
-    assert found.gradients.shape == found.saturated.shape == (2, 5)
+    assert found.gradients.shape == found.saturated.shape == (3, 5)
     with torch.no_grad():  # the last state of the last cell: d loss / d h = (p - y) w
-        slope = (torch.sigmoid(net(ids, (None, None))) - labels)[:, None] * net.head.weight
-    assert found.gradients[1, -1].item() == pytest.approx(slope.norm(dim=1).mean().item())
-    assert found.spectral_norms.tolist() == pytest.approx([1, 1])  # orthogonal at first
+        slope = (torch.sigmoid(net(ids, [None] * 3)) - labels)[:, None] * net.head.weight
+    assert found.gradients[-1, -1].item() == pytest.approx(slope.norm(dim=1).mean().item())
+    assert found.spectral_norms[:2].tolist() == pytest.approx([1, 1])  # orthogonal at first
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
