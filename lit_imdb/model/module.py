@@ -49,7 +49,7 @@ class LitSentiment(LightningModule):
         self.test_loss, self.test_acc = MeanMetric(), BinaryAccuracy()
         self.logs_now = False  # whether this training step has a log line
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
-        self._evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
+        self.evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
@@ -72,7 +72,7 @@ class LitSentiment(LightningModule):
     def on_validation_epoch_start(self) -> None:
         # not in on_validation_start: callbacks that average weights put theirs in first
         self._folded = fold(self.net)
-        self._evaluated.clear()
+        self.evaluated.clear()
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
@@ -127,16 +127,16 @@ class LitSentiment(LightningModule):
     def _evaluate(self, batch: Batch) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
         logits = self._folded(ids)  # (B,)
-        self._evaluated.append((logits, labels))
+        self.evaluated.append((logits, labels))
         return logits
 
     def _log_evaluation(self, split: str, loss: MeanMetric, accuracy: BinaryAccuracy) -> None:
         # batch by batch: a sum over all would depend on the number of threads in its last digit
         sums = [
             binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-            for logits, labels in self._evaluated
+            for logits, labels in self.evaluated
         ]
-        logits, labels = map(torch.cat, zip(*self._evaluated, strict=True))
+        logits, labels = map(torch.cat, zip(*self.evaluated, strict=True))
         loss.update(torch.stack(sums).sum() / len(labels), weight=len(labels))
         # as classes: BinaryAccuracy would take logits that all lie in [0, 1] for probabilities
         accuracy.update((logits > 0).long(), labels.long())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from lit_imdb.report import plots, reviews
-from lit_imdb.report.run import Run
+from lit_imdb.report.evaluation import Evaluation, Run
 from lit_imdb.report.tables import Table
 
 
@@ -37,18 +37,16 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
               "The area is the chance that a positive review gets the higher probability."),
         Panel("answers/reliability", "Reliability", plots.reliability,
               "The diagonal is ideal. A flatter curve means that the network is too sure."),
-        Panel("answers/by_length", "Accuracy by length", plots.by_length,
+        Panel("answers/by_length", "Accuracy by length",
+              partial(plots.groups, x="words read", by=Evaluation.by_length),
               "If the longest reviews are worst, try a larger --data.max_length."),
-        Panel("answers/by_unknown", "Accuracy by unknown words", plots.by_unknown,
+        Panel("answers/by_unknown", "Accuracy by unknown words",
+              partial(plots.groups, x="unknown words", by=Evaluation.by_unknown),
               "If words outside the vocabulary cost much, raise --data.vocab_size."),
-        *(panel for split in ("val", "test") for panel in (
-            Panel(f"answers/confusion_{split}", f"Confusion matrix, {split}",
-                  partial(plots.confusion, split=split),
-                  "If one row is much worse, the network prefers one answer."),
-            Panel(f"answers/probability_{split}", f"Probability by class, {split}",
-                  partial(plots.probabilities, split=split),
-                  "A hump at the wrong end means confident mistakes."),
-        )),
+        Panel("answers/confusion_test", "Confusion matrix, test", plots.confusion,
+              "If one row is much worse, the network prefers one answer."),
+        Panel("answers/probability_test", "Probability by class, test", plots.probabilities,
+              "A hump at the wrong end means confident mistakes."),
     ],
     "Can it learn from the first words?": [
         Panel("trainability/gradients", "Gradient by token", plots.gradients,
@@ -65,41 +63,14 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
     ],
     "Reviews": [
         Panel("sentences/probability_of_positive", "Hand-written: probability of positive",
-              reviews.sentences, "After each validation. Does it understand negation, or irony?"),
-        *(Panel(f"{split}/{tag}", f"{title}, {split}",
-                partial(reviews.extremes, split=split, right=right),
-                "Which words decide? Is the label right?")
-          for split in ("test", "val")
-          for tag, title, right in (("mistakes", "Most confident mistakes", False),
-                                    ("confident", "Most confident right answers", True))),
+              reviews.sentences, "Does it understand negation, or irony?"),
+        *(Panel(f"{split}/mistakes", f"Most confident mistakes, {split}",
+                partial(reviews.mistakes, split=split), "Which words decide? Is the label right?")
+          for split in ("test", "val")),
     ],
 }
 # fmt: on
 
-# Logged after every validation: values by tag.
-NUMBERS: dict[str, Callable[[Run], dict[str, float]]] = {
-    "the answers": lambda run: run.evaluations["val"].numbers("val"),
-    "the sentences": reviews.sentence_numbers,
-    "the trainability": lambda run: run.trainability.numbers(),
-}
-
-# TensorBoard's CUSTOM SCALARS: charts of several tags, by regular expression.
-CHARTS = {
-    "Training": {
-        "loss": ["Multiline", ["train/loss", "val/loss"]],
-        "accuracy": ["Multiline", ["train/acc", "val/acc"]],
-        "learning rate": ["Multiline", ["train/lr"]],
-        "reviews per second": ["Multiline", ["train/reviews_per_second"]],
-    },
-    "Can it learn": {
-        "gradient norm before clipping": ["Multiline", ["train/gradient_norm"]],
-        "spectral norm of W_hh": ["Multiline", ["trainability/spectral_norm_cell."]],
-        "first hidden gradient / last": ["Multiline", ["trainability/first_to_last_cell."]],
-        "saturated units": ["Multiline", ["trainability/saturation_cell."]],
-    },
-    "Held-out reviews": {
-        "calibration error": ["Multiline", ["(val|test)/calibration_error"]],
-        "area under the ROC curve": ["Multiline", ["(val|test)/roc_auc"]],
-        "hand-written sentences": ["Multiline", ["sentences/.*"]],
-    },
-}
+# TensorBoard's CUSTOM SCALARS: several tags in one chart.
+_PAIRS = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in ("loss", "acc")}
+CHARTS = {"Training and validation": _PAIRS}

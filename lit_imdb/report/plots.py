@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 from torchmetrics.functional.classification import binary_confusion_matrix, binary_roc
 
-from lit_imdb.report.evaluation import Evaluation, Group
-from lit_imdb.report.run import Run
+from lit_imdb.report.evaluation import Evaluation, Group, Run
 from lit_imdb.report.trainability import SATURATED
 
 Style = dict[str, Any]
@@ -37,14 +35,15 @@ _GUIDE: Style = {"color": "#777777", "linewidth": 1, "linestyle": ":"}
 def curves(run: Run, name: str) -> Figure:
     """Loss or accuracy of training and validation, by epoch."""
     figure, axes = _empty("epoch", {"acc": "accuracy"}.get(name, name))
-    train = [{"epoch": number, **epoch} for number, epoch in enumerate(run.epochs, 1)]
-    for split, rows in (("train", train), ("val", run.validations)):
+    history = run.history
+    train = [{"epoch": number, **epoch} for number, epoch in enumerate(history.epochs, 1)]
+    for split, rows in (("train", train), ("val", history.validations)):
         key = f"{split}/{name}"
         points = [(row["epoch"], row[key]) for row in rows if key in row]
         if points:
             axes.plot(*zip(*points, strict=True), label=split, **SPLITS[split])
-    if run.kept is not None:
-        axes.axvline(run.kept, label="kept", **_GUIDE)
+    if history.keeps_best:
+        axes.axvline(history.tested["epoch"], label="kept", **_GUIDE)
     axes.locator_params(axis="x", integer=True)
     axes.legend()
     return figure
@@ -54,8 +53,6 @@ def roc(run: Run) -> Figure:
     figure, axes = _empty("false positive rate", "true positive rate")
     axes.plot((0, 1), (0, 1), **_GUIDE)
     for split, evaluation in run.evaluations.items():
-        if not evaluation.has_both_classes:
-            continue
         false, true, _ = binary_roc(evaluation.probabilities, evaluation.labels)
         label, style = f"{split}, area {evaluation.roc_auc():.3f}", {**SPLITS[split], "marker": ""}
         axes.plot(false.numpy(), true.numpy(), label=label, **style)
@@ -74,38 +71,45 @@ def reliability(run: Run) -> Figure:
     return figure
 
 
-def confusion(run: Run, split: str) -> Figure:
+def confusion(run: Run) -> Figure:
+    """How many test reviews of each label got each answer."""
     figure, axes = _empty("answer", "label")
-    evaluation = run.evaluations[split]
-    counts = binary_confusion_matrix(evaluation.probabilities, evaluation.labels)  # (2, 2)
-    shares = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
-    colours = LinearSegmentedColormap.from_list("", ["#FFFFFF", SPLITS[split]["color"]])
-    axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    test = run.evaluations["test"]
+    counts = binary_confusion_matrix(test.probabilities, test.labels)  # (2, 2)
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(shares.numpy(), cmap="Greys", vmin=0, vmax=2, aspect="auto")  # never too dark
     axes.set_xticks((0, 1), list(CLASSES))
     axes.set_yticks((0, 1), list(CLASSES), rotation="vertical", va="center")
-    for (label, answer), share in np.ndenumerate(shares):
-        text = f"{int(counts[label, answer]):,}\n{share:.0%}"
-        colour = "white" if share > 0.5 else "black"
-        axes.text(answer, label, text, ha="center", va="center", color=colour)
+    for label, answer in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        text = f"{int(counts[label, answer]):,}\n{float(shares[label, answer]):.0%}"
+        axes.text(answer, label, text, ha="center", va="center")
     return figure
 
 
-def probabilities(run: Run, split: str) -> Figure:
+def probabilities(run: Run) -> Figure:
     figure, axes = _empty("probability of positive", "reviews")
-    evaluation = run.evaluations[split]
+    test = run.evaluations["test"]
     for label, (name, style) in enumerate(CLASSES.items()):
-        chosen = evaluation.probabilities[evaluation.labels == label].numpy()
+        chosen = test.probabilities[test.labels == label].numpy()
         axes.hist(chosen, bins=20, range=(0, 1), histtype="step", label=name, **style)
     axes.legend(loc="upper center")
     return figure
 
 
-def by_length(run: Run) -> Figure:
-    return _groups(run, "words read", Evaluation.by_length)
-
-
-def by_unknown(run: Run) -> Figure:
-    return _groups(run, "unknown words", Evaluation.by_unknown)
+def groups(run: Run, x: str, by: Callable[[Evaluation], list[Group]]) -> Figure:
+    """Accuracy of groups of reviews with its 95 % interval, the splits side by side."""
+    figure, axes = _empty(x, "accuracy")
+    for shift, (split, evaluation) in zip((0, 0.2), run.evaluations.items(), strict=True):
+        found = by(evaluation)
+        places = np.arange(len(found))
+        accuracies = np.array([group.accuracy for group in found])  # (G,)
+        ends = np.array([group.interval for group in found]).T  # (2, G)
+        style = {**SPLITS[split], "linestyle": ""}
+        axes.errorbar(places + shift, accuracies, abs(ends - accuracies), label=split, **style)
+        axes.set_xticks(places + 0.1, [group.name for group in found])
+    axes.margins(y=0.25)
+    axes.legend(loc="lower center", ncols=2)
+    return figure
 
 
 def gradients(run: Run) -> Figure:
@@ -121,37 +125,19 @@ def word_space(run: Run) -> Figure:
     directions = "first principal direction", "second principal direction"
     figure, axes = _empty(*directions, xticks=(), yticks=())  # distances count, not places
     space = run.word_space
-    points, leaning = space.plane().numpy(), np.array(space.leaning)
-    for name in ("neutral", *CLASSES):
-        x, y = points[leaning == name].T
-        colour = CLASSES.get(name, _GUIDE)["color"]
-        axes.scatter(x, y, s=4, color=colour, label=name)
+    points, polarity = space.plane().numpy(), space.polarity.numpy()
+    axes.plot(*points.T, ".", markersize=4, color=_GUIDE["color"], label="neutral")
+    for side, (name, style) in zip((polarity < 0.4, polarity > 0.6), CLASSES.items(), strict=True):
+        axes.plot(*points[side].T, ".", markersize=4, color=style["color"], label=name)
     halo, size = [withStroke(linewidth=3, foreground="white")], np.ptp(points, axis=0)
     written: list[Any] = []
-    for probe in space.probes():
+    for probe in space.probes:
         place = points[space.words.index(probe)]
         while any((abs(place - other) < size * (0.2, 0.06)).all() for other in written):
             place = place + size * (0, 0.02)  # not on top of another word
         written.append(place)
         axes.text(place[0], place[1], probe, ha="center", path_effects=halo)
-    axes.legend(markerscale=3, loc="lower left")
-    return figure
-
-
-def _groups(run: Run, x: str, by: Callable[[Evaluation], list[Group]]) -> Figure:
-    """Accuracy of groups of reviews with its 95 % interval, the splits side by side."""
-    figure, axes = _empty(x, "accuracy")
-    found = {split: by(evaluation) for split, evaluation in run.evaluations.items()}
-    names = dict(sorted((group.low, group.name) for groups in found.values() for group in groups))
-    for index, (split, groups) in enumerate(found.items()):
-        places = [list(names).index(group.low) + 0.2 * index for group in groups]
-        accuracies = np.array([group.accuracy for group in groups])  # (G,)
-        ends = np.array([group.interval for group in groups]).T  # (2, G)
-        style = {**SPLITS[split], "linestyle": ""}
-        axes.errorbar(places, accuracies, abs(ends - accuracies), label=split, **style)
-    axes.set_xticks(np.arange(len(names)) + 0.1, list(names.values()))
-    axes.margins(y=0.25)
-    axes.legend(loc="lower center", ncols=2)
+    axes.legend(markerscale=2, loc="lower left")
     return figure
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SHOWN = 300  # characters of a text: its end, which is what the network reads
-_LINE = 70  # characters per line of a Markdown cell
-_STRONGEST = 6  # words of a Markdown cell that are bold
 _PLAIN = re.compile(r"[^\w\s.,;:?'/%=+()-]|_", re.ASCII)
 
 Words = list[tuple[str, float]]  # each with its influence: above 0 it speaks for positive
@@ -34,11 +32,11 @@ class Table:
         lines = [[f"<th>{html.escape(name)}</th>" for name in self.header]]
         lines += [[f"<td>{_html_cell(cell)}</td>" for cell in row] for row in self.rows]
         rows = "\n".join(f"<tr>{''.join(line)}</tr>" for line in lines)
-        return f'<div class="wide"><table>\n{rows}\n</table></div>'
+        return f"<table>\n{rows}\n</table>"
 
 
 def clean(text: str) -> str:
-    """The end of `text` on one line, without control characters.
+    """Return the end of `text` on one line, without control characters.
 
     Format characters go too: a right-to-left override would reverse what follows it.
 
@@ -52,22 +50,21 @@ def clean(text: str) -> str:
 
 
 def _markdown_cell(cell: str | Words) -> str:
-    """A cell in lines: TensorBoard would break the columns beside it otherwise."""
+    """Return lines: one long line would break the columns beside it in TensorBoard."""
     if isinstance(cell, str):
-        return "<br>".join(_markdown(line) for line in textwrap.wrap(clean(cell), _LINE))
-    strongest = sorted((abs(influence) for _, influence in cell), reverse=True)[:_STRONGEST]
-    lines = [""]
-    for word, influence in cell:
-        if len(lines[-1]) > _LINE:
-            lines.append("")
-        shown = _markdown(clean(word))
-        bold = abs(influence) >= strongest[-1]  # TensorBoard removes colours
-        lines[-1] += f"**{shown}** ({influence:+.2f}) " if bold else f"{shown} "
-    return "<br>".join(lines)
+        return "<br>".join(_markdown(line) for line in textwrap.wrap(clean(cell), 70))
+    strongest = sorted(cell, key=lambda word: abs(word[1]))[-6:]
+    marked = [  # TensorBoard removes colours
+        f"**{_markdown(clean(word))}** ({influence:+.2f})"
+        if (word, influence) in strongest
+        else _markdown(clean(word))
+        for word, influence in cell
+    ]
+    return "<br>".join(" ".join(marked[start : start + 12]) for start in range(0, len(cell), 12))
 
 
 def _markdown(text: str) -> str:
-    """Escaped; U+2068 and U+2069 isolate right-to-left text: TensorBoard removes `<bdi>`."""
+    """Escape; U+2068 and U+2069 isolate right-to-left text: TensorBoard removes `<bdi>`."""
     escaped = _PLAIN.sub(lambda match: f"&#{ord(match.group())};", text)
     return escaped if text.isascii() else f"\u2068{escaped}\u2069"
 

@@ -33,10 +33,9 @@ class Trainability:
     spectral_norms: Tensor
 
     def numbers(self) -> dict[str, float]:
-        """By tag, for each cell; `first_to_last` of the gradients: 1 is ideal, 0 has vanished."""
-        ends = self.gradients[:, [0, -1]].clamp(min=torch.finfo(torch.float32).tiny)
+        """Return three scalars per cell; `first_to_last`: 1 is ideal, 0 has vanished."""
         found = {
-            "first_to_last": ends[:, 0] / ends[:, 1],
+            "first_to_last": self.gradients[:, 0] / self.gradients[:, -1].clamp(min=1e-30),
             "saturation": self.saturated.mean(1),
             "spectral_norm": self.spectral_norms,
         }
@@ -47,9 +46,8 @@ class Trainability:
         }
 
 
-def measure(net: SentimentRNN, split: Split) -> Trainability:
-    """One pass of a fixed batch through the plain loop, without dropout."""
-    ids, labels = (tensor.to(net.head.weight.device) for tensor in fixed_batch(split))
+def measure(net: SentimentRNN, ids: Tensor, labels: Tensor) -> Trainability:
+    """Run ids (B, T) and labels (B,) through the plain loop and back, without dropout."""
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone())  # (B, T, E)
         states = hidden_states(net.cells, embedded, [None] * len(net.cells), has_begun(ids))
@@ -64,13 +62,11 @@ def measure(net: SentimentRNN, split: Split) -> Trainability:
     return Trainability(norms.cpu(), flat.cpu(), torch.linalg.matrix_norm(recurrent, 2).cpu())
 
 
-def fixed_batch(split: Split) -> tuple[Tensor, Tensor]:
-    """The same ids (B, T) and labels (B,) each time, evenly spread over a split.
-
-    Reviews that fill all T places, if there are enough: no error reaches padding.
-    """
-    rows = (split.ids[:, 0] != PAD_ID).nonzero().squeeze(1)
+def measure_part(net: SentimentRNN, part: Split) -> Trainability:
+    """Measure the same batch each time, spread evenly over the reviews that fill all T places."""
+    rows = (part.ids[:, 0] != PAD_ID).nonzero().squeeze(1)
     if len(rows) < _REVIEWS:
-        rows = torch.arange(len(split))
+        rows = torch.arange(len(part))
     rows = rows[torch.linspace(0, len(rows) - 1, min(_REVIEWS, len(rows))).long()]
-    return split.ids[rows].int(), split.labels[rows]
+    device = net.head.weight.device
+    return measure(net, part.ids[rows].int().to(device), part.labels[rows].to(device))
