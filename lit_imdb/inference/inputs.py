@@ -3,7 +3,6 @@
 Shapes: B reviews, T tokens.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -110,5 +109,5 @@ def _unchanged(block: Any) -> Any:
 
 def _leave_signals_to_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both processes
-    # leave quietly: a worker that dies of a signal makes DataLoader complain
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # leave quietly, but release locks: the parent waits for those that both share
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
