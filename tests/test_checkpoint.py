@@ -191,6 +191,18 @@ def test_a_run_is_resumed_where_its_folder_is_now(
     assert Path("new", RUN, "best.ckpt").read_bytes() == best
 
 
+def test_a_run_is_resumed_with_another_folder_for_checkpoints(run: Run, corpus: Path) -> None:
+    own = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=own")
+    fit = ("fit", *TINY, "--data.source", corpus, "--report", "false", *own)
+    assert run(*fit, "--trainer.callbacks.dirpath=one").status == 0
+    every = ("--checkpoint_every_n_steps", "2", "--ckpt_path", "one/own.ckpt")
+    stopped = ("--trainer.max_steps", "22", "--trainer.callbacks.dirpath=two")  # within an epoch
+    assert run(*fit, *every, *stopped, "--max_epochs", "9").status == 0
+    last = "logs/imdb/version_1/checkpoints/last.ckpt"
+    assert read_checkpoint(Path(last))["global_step"] == 22
+    assert run(*fit, "--ckpt_path", last, "--max_epochs", "3").status == 0
+
+
 def test_a_run_is_resumed_without_its_best_checkpoint(run: Run, corpus: Path) -> None:
     fit = ("fit", *TINY, "--data.source", corpus, "--report", "false")
     assert run(*fit).status == 0

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from lit_imdb.errors import UserError
 from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
-from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for, has_begun
 from lit_imdb.model.threads import single_torch_thread
@@ -293,19 +292,6 @@ def test_damaged_compiled_code_is_not_used(suffix: str, tmp_path: Path) -> None:
             os.truncate(file, 0 if suffix == "nbi" else 100)
 
 
-def test_a_trained_module_is_pickled_and_copied_with_its_folded_network() -> None:
-    ids = torch.randint(9, (4, 3))
-    lit = LitSentiment(vocab_size=9, embedding_dim=6, hidden_dim=5)
-    lit.on_validation_epoch_start()
-    expected = lit._folded(ids)
-    copies = [copy.deepcopy(lit), pickle.loads(pickle.dumps(lit))]
-    with torch.no_grad():
-        for parameter in lit.parameters():
-            parameter.zero_()
-    for other in copies:
-        torch.testing.assert_close(other._folded(ids), expected, atol=0, rtol=0)
-
-
 def test_evaluation_is_the_same_with_any_number_of_threads(
     set_threads: Callable[[int], None],
 ) -> None:
@@ -328,29 +314,6 @@ def test_threads_evaluate_in_the_mode_of_their_caller(
     with mode():
         for function in (net, fold(net)):
             torch.testing.assert_close(function(ids), expected)
-
-
-def test_evaluation_keeps_the_weights_as_they_were_however_they_lie_in_memory() -> None:
-    net, ids = SentimentRNN(9, 32, 16).eval(), torch.randint(9, (4, 3))
-    for cell in net.cells:  # column by column: its transpose needs no copy
-        for name in ("weight_ih", "weight_hh"):
-            weight = getattr(cell, name).detach()
-            setattr(cell, name, nn.Parameter(weight.t().contiguous().t()))
-    folded = fold(net)
-    expected = folded(ids)
-    with torch.no_grad():
-        for cell in net.cells:
-            for parameter in cell.parameters():
-                parameter.mul_(2)
-    torch.testing.assert_close(folded(ids), expected, atol=0, rtol=0)
-
-
-def test_gradients_share_no_memory() -> None:
-    net = SentimentRNN(9, 32, 16, engine="fused")  # sizes that need no padding
-    net(torch.randint(9, (4, 3))).sum().backward()
-    grads = [p.grad for p in net.parameters() if p.grad is not None]
-    assert len({grad.untyped_storage().data_ptr() for grad in grads}) == len(grads) == 9
-    assert all(len(grad.untyped_storage()) == 4 * grad.numel() for grad in grads)
 
 
 def test_evaluation_within_mixed_precision_is_in_full_precision() -> None:
@@ -426,3 +389,36 @@ def test_a_review_more_changes_no_gradient_of_an_infinite_weight() -> None:
         found.append(net.cell0.bias_ih.grad)
     assert torch.equal(*found)
     assert found[0].isfinite().all()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize("common", [0.0, 0.9], ids=["even", "one word nearly all the time"])
+def test_the_pieces_of_an_embeddings_gradient_are_the_whole(parts: int, common: float) -> None:
+    reviews, steps, together, words, features = (
+        11,
+        6,
+        8,
+        23,
+        5,
+    )  # two pieces, the last in part empty
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(words, (reviews, steps), generator=generator)
+    ids[torch.rand(ids.shape, generator=generator) < common] = 4
+    gradients = torch.randn(2, steps, together, features, generator=generator)
+    table = torch.full((words, features), torch.nan)  # as memory may be
+    for part in range(parts):
+        kernels.sum_by_word(gradients.numpy(), ids.numpy(), part, parts, table.numpy())
+    of_each = gradients.transpose(1, 2).flatten(0, 1)[:reviews]  # (B, T, E)
+    expected = torch.zeros(words, features).index_add_(0, ids.flatten(), of_each.flatten(0, 1))
+    torch.testing.assert_close(table, expected)
+
+
+def test_the_pieces_of_an_embeddings_gradient_take_equally_long() -> None:
+    ids = np.concatenate([np.arange(1000) // 4, np.arange(1000)]).reshape(2, 1000)
+    gradients = np.zeros((1, 1000, 8, 2), np.float32)
+    table = np.full((1000, 2), np.nan, np.float32)
+    kernels.sum_by_word(gradients, ids, 0, 2, table)
+    mine = int((table[:, 0] == 0).sum())
+    cost = 1 + 2 * np.bincount(ids.flatten(), minlength=1000)
+    assert cost[:mine].sum() == pytest.approx(cost.sum() / 2, abs=int(cost.max()))
+    assert np.isnan(table[mine:]).all()

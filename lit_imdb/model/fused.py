@@ -1,16 +1,19 @@
-"""The `fused` engine: forward and backward passes by hand, one block of reviews a thread.
+"""The `fused` engine: all tokens and the way back as compiled loops, shared among threads.
 
-A thread takes a block of reviews through all tokens and cells without waiting for the others. Which
-reviews form a block does not depend on the number of threads, so neither does any result. Products
-that do not wait for the token before are torch's, for all tokens at once; the rest is compiled.
+A thread takes some of a batch's reviews through all tokens and cells without waiting for the
+others. Which reviews go together does not depend on the number of threads, so neither does any
+result. Every cell reads rows of a table by their numbers: the first one the embedding by word, the
+others the states of the cell below by token.
 
-Shapes: B reviews, N of a block, T tokens, V rows of a table, E features of a cell's input, H hidden
-units.
+Shapes: B reviews, N of them together, C such parts, T tokens, V rows of a table, E features of a
+cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -18,13 +21,17 @@ from torch.autograd.function import once_differentiable
 from lit_imdb.model import kernels
 from lit_imdb.model.threads import run_parallel, thread_count
 
-_BLOCK = 32  # reviews: their states of one cell stay in the second-level cache
+_TOGETHER = 32  # reviews: their states of one cell stay in the second-level cache
 
-Masks = Sequence[Tensor | None]
+Array = np.ndarray[Any, Any]
 
 
 def last_state(
-    cells: Sequence[nn.RNNCell], table: Tensor, ids: Tensor, masks: Masks, begun: Tensor
+    cells: Sequence[nn.RNNCell],
+    table: Tensor,
+    ids: Tensor,
+    masks: Sequence[Tensor | None],
+    begun: Tensor,
 ) -> Tensor:
     """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
 
@@ -41,17 +48,16 @@ def last_state(
         ValueError: A mask or a weight has not the shape or the type that its input asks for.
     """
     weights = _weights(cells)
-    _check_shapes(weights, table, masks, len(ids))
-    masks = [mask if mask is None else mask.to(table.dtype) for mask in masks]
-    last: Tensor = _Unrolled.apply(table, ids, begun, masks, *weights)  # type: ignore[no-untyped-call]
+    _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
+    last: Tensor = _Unrolled.apply(table, ids, _padding(begun), tuple(masks), *weights)  # type: ignore[no-untyped-call]
     return last
 
 
 class Evaluation:
-    """The same without gradients and masks, with the weights as they are now.
+    """The same without gradients, with the weights as they are now.
 
     The embedding and the first projection become one table: what the first cell adds for a word is
-    then a row to look up.
+    then a row to look up, and a third of the arithmetic is gone.
     """
 
     @torch.no_grad()
@@ -62,124 +68,119 @@ class Evaluation:
         w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
         with torch.autocast("cpu", enabled=False):
             # in 64 bits: the last digit of 32 would depend on the number of threads
-            added = nn.functional.linear(table.double(), w_ih, b_ih + b_hh)
-        self._table = added.to(table.dtype)  # (V, H)
-        self._cells = _by_cell([weight.detach().clone() for weight in weights])
+            added = nn.functional.linear(table.double(), w_ih, b_ih + b_hh).to(table.dtype)
+        self._table = _padded(added)  # (V*, H*)
+        self._words = len(table)
+        self._features = [w.shape[1] for w in weights[::4]]
+        self._hidden = len(weights[-1])
+        self._stack = [_for_forward(*cell) for cell in _by_cell(weights)]
+        unused, *others = self._stack[0]
+        self._stack[0] = unused[:0], *others  # the table has it
 
     def last_state(self, ids: Tensor, begun: Tensor) -> Tensor:
         """(B, H) of ids and begun (B, T); raises IndexError as above."""
-        ids, padding = _checked(ids, len(self._table)), (~begun).sum(1)
-        blocks, table = _blocks(len(ids)), self._table
-        last = table.new_empty(len(ids), table.shape[1])
+        words, padding = _checked(ids, self._words).numpy(), _padding(begun).numpy()
+        reviews, steps = words.shape
+        pieces, dtype = _pieces(reviews), self._table.dtype
+        last = np.empty((reviews, self._hidden), dtype)
 
-        def run(number: int) -> None:
-            block = blocks[number]
-            h = _look_up(table, ids[block])  # (T, N, H)
-            _recur(h, self._cells[0], padding[block])
-            for cell in self._cells[1:]:
-                h = _project(h, cell)
-                _recur(h, cell, padding[block])
-            last[block] = h[-1]
+        def run(piece: int) -> None:
+            below, read = self._table, words[pieces[piece]]
+            for features, (w_ih, bias, w_hh) in zip(self._features, self._stack, strict=True):
+                mask = np.ones((len(read), features), dtype)
+                h = np.empty((steps, _rows(len(read)), len(w_hh)), dtype)
+                kernels.forward(below, read, padding[pieces[piece]], mask, w_ih, bias, w_hh, h)
+                below, read = _as_table(h, len(read))
+            last[pieces[piece]] = h[-1, : len(read), : self._hidden]
 
-        run_parallel(run, len(blocks))
-        return last
+        run_parallel(run, len(pieces))
+        return torch.from_numpy(last)
 
 
 class _Unrolled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, ids: Tensor, begun: Tensor, masks: Masks, *weights: Tensor
+        ctx: Any,
+        table: Tensor,
+        ids: Tensor,
+        padding: Tensor,
+        masks: Sequence[Tensor | None],
+        *weights: Tensor,
     ) -> Tensor:
-        ids, padding = _checked(ids, len(table)), (~begun).sum(1)
-        blocks, cells = _blocks(len(ids)), _by_cell(weights)
-        last = table.new_empty(len(ids), len(cells[-1][1]))
-        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]  # x and h of each cell
+        table, ids = table.contiguous(), _checked(ids, len(table))
+        reviews, steps = ids.shape
+        pieces = _pieces(reviews)
+        factors, states, layers = [], [], []
+        for mask, cell in zip(masks, _by_cell(weights), strict=True):
+            w_ih, bias, w_hh = _for_forward(*cell)
+            factor = table.new_ones(reviews, cell[0].shape[1]) if mask is None else mask
+            factors.append(factor.to(table.dtype).contiguous())
+            states.append(table.new_empty(len(pieces), steps, _rows(reviews), len(w_hh)))
+            layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
+        rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
-        def run(number: int) -> None:
-            block = blocks[number]
-            h = _look_up(table, ids[block])  # (T, N, E)
-            for cell, mask in zip(cells, masks, strict=True):
-                x = h if mask is None else h * mask[block]  # (T, N, E)
-                h = _project(x, cell)  # (T, N, H)
-                _recur(h, cell, padding[block])
-                kept[number].append((x, h))
-            last[block] = h[-1]
+        def run(piece: int) -> None:
+            part = pieces[piece]
+            below, read = rows, words[part]
+            for mask, w_ih, bias, w_hh, h in layers:
+                kernels.forward(below, read, places[part], mask[part], w_ih, bias, w_hh, h[piece])
+                below, read = _as_table(h[piece], len(read))
 
-        run_parallel(run, len(blocks))
-        ctx.save_for_backward(ids, padding, *weights)
-        ctx.rows, ctx.masks, ctx.kept = len(table), masks, kept
-        return last
+        run_parallel(run, len(pieces))
+        ctx.save_for_backward(table, ids, padding, *factors, *states, *weights)
+        last = states[-1][:, -1].flatten(0, 1)  # (C N, H*)
+        return last[:reviews, : len(weights[-1])].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
-        ids, padding, *weights = ctx.saved_tensors
-        blocks, cells = _blocks(len(ids)), _by_cell(weights)
-        # each block's own, so that their sum does not depend on which thread was first
-        grads = [[w.new_zeros(len(blocks), *w.shape) for w in cell[:3]] for cell in cells]
-        of_words: list[Tensor] = [incoming] * len(blocks)  # (T, N, E) each
-        needs_table = ctx.needs_input_grad[0]
+        table, ids, padding, *kept = ctx.saved_tensors
+        count = len(kept) // 6  # a mask, the states and four weights of each cell
+        factors, states = kept[:count], [h.numpy() for h in kept[count : 2 * count]]
+        cells = _by_cell(kept[2 * count :])
+        reviews, steps = ids.shape
+        pieces = _pieces(reviews)
+        together, hidden = _rows(reviews), incoming.shape[1]
+        # what reaches a cell's states from above: the last cell's last state alone, here
+        coming = incoming.new_zeros(len(pieces), 1, together, hidden)
+        coming.view(-1, hidden)[:reviews] = incoming
+        layers, sums = [], []
+        for layer in reversed(range(count)):
+            w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
+            shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
+            grads = [table.new_zeros(len(pieces), *shape) for shape in shapes]
+            wanted = steps if layer or ctx.needs_input_grad[0] else 0
+            x_grad = table.new_empty(len(pieces), wanted, together, cells[layer][0].shape[1])
+            arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
+            layers.append((layer, w_ih, w_hh, *arrays))
+            sums.append(grads)
+            coming = x_grad
+        rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
-        def run(number: int) -> None:
-            block, kept = blocks[number], ctx.kept[number]
-            d = torch.zeros_like(kept[-1][1])  # (T, N, H), the gradient of h
-            d[-1] = incoming[block]
-            for layer in reversed(range(len(cells))):
-                (w_ih, w_hh, *_), (x, h), mask = cells[layer], kept[layer], ctx.masks[layer]
-                w_hh = w_hh.contiguous()
-                kernels.backward(d.numpy(), h.numpy(), w_hh.numpy(), padding[block].numpy())
-                w_ih_grad, w_hh_grad, bias_grad = (grad[number] for grad in grads[layer])
-                flat = d.flatten(0, 1)  # (T N, H), the gradient of what tanh is of
-                torch.mm(flat.t(), x.flatten(0, 1), out=w_ih_grad)
-                torch.mm(d[1:].flatten(0, 1).t(), h[:-1].flatten(0, 1), out=w_hh_grad)
-                torch.sum(flat, 0, out=bias_grad)
-                if layer or needs_table:
-                    d = torch.mm(flat, w_ih).view_as(x)  # the gradient of x, then of what it masks
-                    d = d if mask is None else d.mul_(mask[block])
-            of_words[number] = d
+        def run(piece: int) -> None:
+            part = pieces[piece]
+            for layer, w_ih, w_hh, above, mask, *grads in layers:
+                below, read = rows, words[part]
+                if layer:
+                    below, read = _as_table(states[layer - 1][piece], len(read))
+                h, each = states[layer][piece], [grad[piece] for grad in grads]
+                read_from = below, read, places[part], mask[part]
+                kernels.backward(above[piece], h, *read_from, w_ih, w_hh, *each)
 
-        run_parallel(run, len(blocks))
-        sums: list[Tensor] = []
-        for cell in grads:
-            w_ih_grad, w_hh_grad, bias_grad = (grad.sum(0) for grad in cell)
-            sums += [w_ih_grad, w_hh_grad, bias_grad, bias_grad]
-        if not needs_table:
-            return None, None, None, None, *sums
-        table_grad = incoming.new_empty(ctx.rows, cells[0][0].shape[1])  # (V, E)
-        edges = torch.linspace(0, table_grad.shape[1], thread_count() + 1).long().tolist()
-
-        def add(number: int) -> None:
-            first, end = edges[number : number + 2]  # of the columns
-            table_grad[:, first:end] = 0
-            for block, grad in zip(blocks, of_words, strict=True):
-                kernels.sum_by_word(
-                    grad.numpy(), ids[block].numpy(), first, end, table_grad.numpy()
-                )
-
-        run_parallel(add, len(edges) - 1)
-        return table_grad, None, None, None, *sums
-
-
-def _look_up(table: Tensor, ids: Tensor) -> Tensor:
-    """Rows (T, N, E) of a table (V, E) for ids (N, T)."""
-    reviews, steps = ids.shape
-    return table.index_select(0, ids.t().flatten()).view(steps, reviews, -1)
-
-
-def _project(x: Tensor, cell: Sequence[Tensor]) -> Tensor:
-    """W_ih x + b (T, N, H) of x (T, N, E)."""
-    w_ih, _, b_ih, b_hh = cell
-    return torch.addmm(b_ih + b_hh, x.flatten(0, 1), w_ih.t()).view(*x.shape[:2], -1)
-
-
-def _recur(h: Tensor, cell: Sequence[Tensor], padding: Tensor) -> None:
-    """States (T, N, H) in place of what `_project` gives."""
-    w_hh = cell[1].t().contiguous()
-    kernels.forward(h.numpy(), w_hh.numpy(), padding.numpy())
-
-
-def _blocks(reviews: int) -> list[slice]:
-    return [slice(i, min(i + _BLOCK, reviews)) for i in range(0, reviews, _BLOCK)]
+        run_parallel(run, len(pieces))
+        gradients: list[Tensor] = []
+        for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
+            units, features = weight.shape
+            both = bias.sum(0)[:units]
+            of_ih, of_hh = ih.sum(0)[:units, :features], hh.sum(0)[:units, :units]
+            gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None, *gradients
+        table_grad = torch.empty_like(table)
+        given, result, parts = coming.numpy(), table_grad.numpy(), thread_count()
+        add = kernels.sum_by_word
+        run_parallel(lambda part: add(given, words, part, parts, result), parts)
+        return table_grad, None, None, None, *gradients
 
 
 def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
@@ -191,8 +192,10 @@ def _by_cell(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
     return [weights[i : i + 4] for i in range(0, len(weights), 4)]
 
 
-def _check_shapes(weights: Sequence[Tensor], table: Tensor, masks: Masks, reviews: int) -> None:
-    """Raise ValueError where shapes or types do not fit: compiled loops do not check indices."""
+def _check_shapes(
+    weights: Sequence[Tensor], table: Tensor, masks: Sequence[torch.Size | None], reviews: int
+) -> None:
+    """The loops do not look whether an index is inside of an array."""
     dtypes = {table.dtype, *(weight.dtype for weight in weights)}
     if len(dtypes) > 1:
         names = ", ".join(sorted(str(dtype) for dtype in dtypes))
@@ -204,14 +207,30 @@ def _check_shapes(weights: Sequence[Tensor], table: Tensor, masks: Masks, review
         found = [tuple(w.shape) for w in cell]
         if found != expected:
             raise ValueError(f"cell {number} has weights {found}: expected {expected}")
-        if mask is not None and mask.shape != (reviews, features):
-            shape = tuple(mask.shape)
-            raise ValueError(f"mask {number} is {shape}: expected {(reviews, features)}")
+        if mask is not None and mask != (reviews, features):
+            raise ValueError(f"mask {number} is {tuple(mask)}: expected {(reviews, features)}")
         features = hidden
 
 
+def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Array, ...]:
+    # as many rows as features: a product may be of any number of terms
+    return _padded(w_ih.t())[: w_ih.shape[1]], _padded(b_ih + b_hh), _padded(w_hh.t())
+
+
+def _padded(values: Tensor) -> Array:
+    padded = values.new_zeros([_up(size, kernels.NUMBERS) for size in values.shape])
+    padded[tuple(slice(size) for size in values.shape)] = values.detach()
+    array: Array = padded.numpy()
+    return array
+
+
+def _padding(begun: Tensor) -> Tensor:
+    """Places in front of each review's first word (B,)."""
+    return (~begun).sum(1)
+
+
 def _checked(ids: Tensor, rows: int) -> Tensor:
-    """The ids as int64, all of them rows that a table has."""
+    """The ids as the loops read them, which do not look whether a row is there."""
     if ids.is_floating_point() or ids.is_complex():
         raise TypeError(f"ids are of {ids.dtype}: expected integers")
     ids = ids.long().contiguous()
@@ -220,3 +239,28 @@ def _checked(ids: Tensor, rows: int) -> Tensor:
         if low < 0 or high >= rows:
             raise IndexError(f"ids from {low} to {high}: expected 0 to {rows - 1}")
     return ids
+
+
+def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
+    """States (T, N, H*) as a table, and the ids (reviews, T) that read them in their order."""
+    steps, together, numbers = h.shape
+    return h.reshape(-1, numbers), _order(steps, together)[:reviews]
+
+
+@cache
+def _order(steps: int, together: int) -> Array:
+    """Where token t of review n stands among T N rows, (N, T)."""
+    return np.arange(steps * together, dtype=np.int64).reshape(steps, together).T.copy()
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _rows(reviews: int) -> int:
+    """N: reviews that go together, and rows in which there is none."""
+    return min(_TOGETHER, _up(max(reviews, 1), kernels.ROWS))
+
+
+def _pieces(reviews: int) -> list[slice]:
+    return [slice(i, min(i + _TOGETHER, reviews)) for i in range(0, reviews, _TOGETHER)]

@@ -1,10 +1,12 @@
 """The loops of the `fused` engine, compiled for this machine's processor by numba.
 
-What one token needs of the one before it is here; all else is torch's, for all tokens at once. Each
-call takes one block of reviews and shares nothing with other calls, so that threads can take a
-block each. Compiled code does not check indices: fused.py gives it shapes that fit.
+Each works on some reviews of a batch and shares nothing with the others, so that threads can take
+some reviews each. Compiled code does not look whether an index is inside of an array: the callers
+in fused.py give shapes that fit.
 
-Shapes: N reviews of a block, T tokens, V rows of a table, E features of a row, H hidden units.
+Shapes: B reviews, N of them together, T tokens, V words, E features of a cell's input, H hidden
+units. Arrays marked * are padded: reviews to a multiple of ROWS, with any numbers, the sizes of
+weights and rows to one of NUMBERS, with zeros.
 """
 
 import math
@@ -12,7 +14,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+NUMBERS = 16  # a row is a multiple of so many numbers, whatever the processor's vectors hold
+ROWS = 8  # of a tile, whose sums all stay in registers; it divides NUMBERS
+
+
+def _lanes() -> int:
+    """Numbers in a vector: as many float32 as a register holds, so that a tile needs 8 of them."""
+    try:
+        return 16 if binding.get_host_cpu_features().get("avx512f") else 8
+    except RuntimeError:  # LLVM does not know this platform's features
+        return 8
+
+
+LANES = _lanes()
 
 _OPTIONS: Any = {
     "nogil": True,
@@ -40,120 +59,263 @@ class _Compiled:
             return self._kept(*arguments)
 
 
+class _Vector(types.Type):
+    """LANES numbers in one register, which numba has no type for."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: _Vector) -> None:
+        number = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(number, LANES))
+
+
+def _pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    """To the element [i, j] of the array; arguments of an intrinsic begin with these three."""
+    kind = signature.args[0]
+    array = context.make_array(kind)(context, builder, values[0])
+    index = [
+        context.cast(builder, value, given, types.intp)
+        for value, given in zip(values[1:3], signature.args[1:3], strict=True)
+    ]
+    return cgutils.get_item_pointer(context, builder, kind, array, index, wraparound=False)
+
+
+def _vector_pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    vector = ir.VectorType(context.get_data_type(signature.args[0].dtype), LANES)
+    return builder.bitcast(_pointer(context, builder, signature, values), vector.as_pointer())
+
+
+@intrinsic
+def _load(typing: Any, array: Any, i: Any, j: Any) -> Any:
+    """array[i, j : j + LANES]"""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _vector_pointer(context, builder, signature, values)
+        return builder.load(pointer, align=4)
+
+    return _Vector(array.dtype)(array, i, j), build
+
+
+@intrinsic
+def _store(typing: Any, array: Any, i: Any, j: Any, vector: Any) -> Any:
+    """array[i, j : j + LANES] = vector"""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _vector_pointer(context, builder, signature, values)
+        builder.store(values[3], pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, i, j, vector), build
+
+
+@intrinsic
+def _add(typing: Any, array: Any, i: Any, j: Any, vector: Any, total: Any) -> Any:
+    """total + array[i, j] * vector, one instruction"""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        number = builder.load(_pointer(context, builder, signature, values))
+        of = values[3].type
+        nothing = ir.Constant(of, ir.Undefined)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        first = builder.insert_element(nothing, number, ir.IntType(32)(0))
+        everywhere = builder.shuffle_vector(first, nothing, zeros)
+        product = builder.fmul(everywhere, values[3], flags=["contract"])
+        return builder.fadd(values[4], product, flags=["contract"])
+
+    return vector(array, i, j, vector, vector), build
+
+
 @_inner
 def _add_product(total, a, b):
-    """total (M, N) += a (M, K) b (K, N), four rows by four terms at a time."""
-    rows, terms = len(total), len(b)
-    for i in range(0, rows - 3, 4):
-        r0, r1, r2, r3 = total[i], total[i + 1], total[i + 2], total[i + 3]
-        for k in range(0, terms - 3, 4):
-            b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
-            a00, a01, a02, a03 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
-            a10, a11, a12, a13 = a[i + 1, k], a[i + 1, k + 1], a[i + 1, k + 2], a[i + 1, k + 3]
-            a20, a21, a22, a23 = a[i + 2, k], a[i + 2, k + 1], a[i + 2, k + 2], a[i + 2, k + 3]
-            a30, a31, a32, a33 = a[i + 3, k], a[i + 3, k + 1], a[i + 3, k + 2], a[i + 3, k + 3]
-            for j in range(total.shape[1]):
-                v0, v1, v2, v3 = b0[j], b1[j], b2[j], b3[j]
-                r0[j] += a00 * v0 + a01 * v1 + a02 * v2 + a03 * v3
-                r1[j] += a10 * v0 + a11 * v1 + a12 * v2 + a13 * v3
-                r2[j] += a20 * v0 + a21 * v1 + a22 * v2 + a23 * v3
-                r3[j] += a30 * v0 + a31 * v1 + a32 * v2 + a33 * v3
-        for k in range(terms - terms % 4, terms):
-            a0, a1, a2, a3, row = a[i, k], a[i + 1, k], a[i + 2, k], a[i + 3, k], b[k]
-            for j in range(total.shape[1]):
-                v = row[j]
-                r0[j] += a0 * v
-                r1[j] += a1 * v
-                r2[j] += a2 * v
-                r3[j] += a3 * v
-    for i in range(rows - rows % 4, rows):
-        for k in range(terms):
-            for j in range(total.shape[1]):
-                total[i, j] += a[i, k] * b[k, j]
+    """total* (M, N) += a (M, K) b* (K, N), tile by tile of ROWS x LANES; K is any number."""
+    for i in range(0, total.shape[0], ROWS):
+        for j in range(0, total.shape[1], LANES):
+            t0, t1 = _load(total, i, j), _load(total, i + 1, j)
+            t2, t3 = _load(total, i + 2, j), _load(total, i + 3, j)
+            t4, t5 = _load(total, i + 4, j), _load(total, i + 5, j)
+            t6, t7 = _load(total, i + 6, j), _load(total, i + 7, j)
+            for k in range(a.shape[1]):
+                v = _load(b, k, j)
+                t0, t1 = _add(a, i, k, v, t0), _add(a, i + 1, k, v, t1)
+                t2, t3 = _add(a, i + 2, k, v, t2), _add(a, i + 3, k, v, t3)
+                t4, t5 = _add(a, i + 4, k, v, t4), _add(a, i + 5, k, v, t5)
+                t6, t7 = _add(a, i + 6, k, v, t6), _add(a, i + 7, k, v, t7)
+            _store(total, i, j, t0), _store(total, i + 1, j, t1)
+            _store(total, i + 2, j, t2), _store(total, i + 3, j, t3)
+            _store(total, i + 4, j, t4), _store(total, i + 5, j, t5)
+            _store(total, i + 6, j, t6), _store(total, i + 7, j, t7)
 
 
-@_inner
-def _tanh32(x):
-    """tanh as Eigen's quotient of polynomials, which the compiler turns into vectors.
+def _tanh(x: float) -> float:
+    return math.tanh(x)
+
+
+@overload(_tanh, jit_options=_OPTIONS)
+def _tanh_of(x):
+    """For float32 Eigen's quotient of polynomials, as TensorFlow uses it: it fits in vectors.
 
     `ptanh_float` in Eigen/src/Core/MathFunctionsImpl.h; within 2.4e-7 of tanh.
     """
-    most = np.float32(7.90531110763549805)  # where the quotient is nearest to 1
-    x = most if x > most else x
-    x = -most if x < -most else x
-    s = x * x
-    p = np.float32(-2.76076847742355e-16)
-    p = p * s + np.float32(2.00018790482477e-13)
-    p = p * s + np.float32(-8.60467152213735e-11)
-    p = p * s + np.float32(5.12229709037114e-08)
-    p = p * s + np.float32(1.48572235717979e-05)
-    p = p * s + np.float32(6.37261928875436e-04)
-    p = p * s + np.float32(4.89352455891786e-03)
-    q = np.float32(1.19825839466702e-06)
-    q = q * s + np.float32(1.18534705686654e-04)
-    q = q * s + np.float32(2.26843463243900e-03)
-    q = q * s + np.float32(4.89352518554385e-03)
-    return x * p / q
+    if x != types.float32:
+        return lambda x: math.tanh(x)
+    one = np.float32
+    most = one(7.90531110763549805)  # where the quotient is nearest to 1: 1 - 2.4e-7
+    a13, a11, a9 = one(-2.76076847742355e-16), one(2.00018790482477e-13), one(-8.60467152213735e-11)
+    a7, a5, a3 = one(5.12229709037114e-08), one(1.48572235717979e-05), one(6.37261928875436e-04)
+    a1, b6, b4 = one(4.89352455891786e-03), one(1.19825839466702e-06), one(1.18534705686654e-04)
+    b2, b0 = one(2.26843463243900e-03), one(4.89352518554385e-03)
+
+    def quotient(x):
+        x = most if x > most else x
+        x = -most if x < -most else x
+        s = x * x
+        above = x * (((((((a13 * s + a11) * s + a9) * s + a7) * s + a5) * s + a3) * s) + a1)
+        return above / (((b6 * s + b4) * s + b2) * s + b0)
+
+    return quotient
 
 
 @_inner
-def _tanh(row):
-    """row (H,) = tanh(row)."""
-    if row.itemsize == 4:
-        for j in range(len(row)):
-            row[j] = _tanh32(row[j])
-    else:
-        for j in range(len(row)):
-            row[j] = math.tanh(row[j])
+def _gather(table, ids, t, mask, inputs):
+    """inputs (N, E or more) = masked rows of the table for token t; what is more stays as it is."""
+    for n in range(len(ids)):
+        word, factor, row = table[ids[n, t]], mask[n], inputs[n]
+        for e in range(len(factor)):
+            row[e] = word[e] * factor[e]
 
 
 @_Compiled
-def forward(h, w_hh, padding):
-    """h_t = tanh(h_t + W_hh h_(t-1)), in place, where h_t is W_ih x_t + b before.
+def forward(table, ids, padding, mask, w_ih, bias, w_hh, h):
+    """h_t = tanh(W_ih (m x_t) + b + W_hh h_(t-1)), h_0 = 0, where x_t are rows of a table.
 
-    Args: h (T, N, H); w_hh (H, H), transposed; padding (N,): tokens in front of a review's first
-        word, where its h is set to 0.
+    A review's h stays 0 in front of its first word.
+
+    Args: table (V, E), at least as wide as the mask; ids (N, T) of its rows; padding (N,): the
+        number of tokens in front of a review's first word; mask m (N, E);
+        w_ih (E, H*); bias* (H,); w_hh* (H, H); h* (T, N, H), overwritten, its padding with
+        anything. Where w_ih has no rows, W_ih x + b is in the table* (V, H) already, for each word.
     """
+    reviews, steps = ids.shape
+    end = -(-reviews // ROWS) * ROWS
+    inputs = np.zeros((end, len(w_ih)), h.dtype)
     first = padding.min()
     h[:first] = 0
-    for t in range(first, len(h)):
-        now = h[t]
+    for t in range(first, steps):
+        now = h[t, :end]
+        if len(w_ih):
+            _gather(table, ids, t, mask, inputs)
+            for n in range(end):
+                row = now[n]
+                for j in range(len(row)):
+                    row[j] = bias[j]
+            _add_product(now, inputs, w_ih)
+        else:
+            for n in range(reviews):
+                row, word = now[n], table[ids[n, t]]
+                for j in range(len(row)):
+                    row[j] = word[j]
         if t:
-            _add_product(now, h[t - 1], w_hh)
-        for n in range(len(now)):
+            _add_product(now, h[t - 1, :end], w_hh)
+        for n in range(end):
+            row = now[n]
+            for j in range(len(row)):
+                row[j] = _tanh(row[j])
+        for n in range(reviews):
             if t < padding[n]:
-                now[n] = 0
-            else:
-                _tanh(now[n])
+                now[n, :] = 0
 
 
 @_Compiled
-def backward(d, h, w_hh, padding):
-    """d_t = (d_t + d_(t+1) W_hh) (1 - h_t^2): backpropagation through time, in place.
+def backward(
+    above, h, table, ids, padding, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_grad, x_grad
+):
+    """Backpropagation through time, with g_t the gradient of h_t and d_t that of what tanh is of.
 
-    Args: d (T, N, H): the gradient of h_t that comes from above, and then that of what tanh is of;
-        h, padding as in `forward`; w_hh (H, H).
+        d_t = g_t (1 - h_t^2),  g_(t-1) = what comes from the layer above + d_t W_hh
+
+    Args: above: what comes from the layer above (T, N, H), or (1, N, H) to the last state alone;
+        h, table, ids, padding, mask as in `forward`; w_ih* (H, E); w_hh* (H, H); w_ih_grad* (H, E),
+        w_hh_grad* (H, H), bias_grad* (H,): added to; x_grad (T, N, E): overwritten, or (0, N, E)
+        where nobody asks for it.
     """
+    reviews, steps = ids.shape
+    end = -(-reviews // ROWS) * ROWS
+    g, d = np.zeros((end, h.shape[2]), h.dtype), np.zeros((end, h.shape[2]), h.dtype)
+    inputs, into = np.zeros((end, w_ih.shape[1]), h.dtype), np.zeros((end, w_ih.shape[1]), h.dtype)
     first = padding.min()
-    d[:first] = 0
-    for t in range(len(d) - 1, first - 1, -1):
-        now = d[t]
-        if t < len(d) - 1:
-            _add_product(now, d[t + 1], w_hh)
-        for n in range(len(now)):
-            row, state = now[n], h[t, n]
+    x_grad[:first] = 0
+    for t in range(steps - 1, first - 1, -1):
+        token = t - (steps - len(above))
+        for n in range(reviews):
+            row = g[n]
+            for j in range(len(row)):
+                row[j] = 0
+            if token >= 0:
+                coming = above[token, n]
+                for j in range(len(coming)):
+                    row[j] = coming[j]
+        if t < steps - 1:
+            _add_product(g, d, w_hh)
+        for n in range(reviews):  # d of the padding stays 0
+            slope, row, state = g[n], d[n], h[t, n]
             if t < padding[n]:
                 row[:] = 0
-            else:
-                for j in range(len(row)):
-                    row[j] *= 1 - state[j] * state[j]
+                continue
+            for j in range(len(row)):
+                row[j] = slope[j] * (1 - state[j] * state[j])
+                bias_grad[j] += row[j]
+        _gather(table, ids, t, mask, inputs)
+        _add_product(w_ih_grad, d.T, inputs)
+        if t:
+            _add_product(w_hh_grad, d.T, h[t - 1, :end])
+        if len(x_grad):
+            for n in range(end):
+                row = into[n]
+                for e in range(len(row)):
+                    row[e] = 0
+            _add_product(into, d, w_ih)
+            for n in range(reviews):
+                row, given, factor = x_grad[t, n], into[n], mask[n]
+                for e in range(len(factor)):
+                    row[e] = given[e] * factor[e]
 
 
 @_Compiled
-def sum_by_word(gradients, ids, first, end, table):
-    """table (V, E) += gradients (T, N, E) at their ids (N, T), in columns `first` to `end`."""
-    for n in range(len(ids)):
+def sum_by_word(gradients, ids, part, parts, table):
+    """Some rows of a table (V, E) = the sums of gradients (C, T, N, E) at their ids (B, T).
+
+    The rows are the `part`-th of `parts` pieces of the table, in one block: neighbours share a line
+    of the cache, and threads that wrote to one line would wait for each other. The pieces take
+    equally long where a row to set to 0 takes half as long as one to add. B reviews stand in C
+    pieces of N, of which the last may be in part empty.
+    """
+    cost = np.ones(len(table), np.int64)
+    for b in range(len(ids)):
         for t in range(ids.shape[1]):
-            row, gradient = table[ids[n, t]], gradients[t, n]
-            for e in range(first, end):
-                row[e] += gradient[e]
+            cost[ids[b, t]] += 2
+    first = end = before = 0
+    total = cost.sum()
+    for word in range(len(table)):
+        if before * parts < part * total:
+            first = word + 1
+        if before * parts < (part + 1) * total:
+            end = word + 1
+        before += cost[word]
+    for word in range(first, end):
+        row = table[word]
+        for e in range(len(row)):
+            row[e] = 0
+    together = gradients.shape[2]
+    for b in range(0, len(ids), together):
+        for t in range(ids.shape[1]):
+            for n in range(min(together, len(ids) - b)):
+                word = ids[b + n, t]
+                if first <= word < end:
+                    row, gradient = table[word], gradients[b // together, t, n]
+                    for e in range(len(row)):
+                        row[e] += gradient[e]

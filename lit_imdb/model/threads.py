@@ -31,25 +31,18 @@ def thread_count() -> int:
 
 
 def run_parallel(task: Callable[[int], None], count: int) -> None:
-    """Run task(0), ... task(count - 1), shared among the threads; return when all have ended.
-
-    Each runs without gradients, in full precision and with one torch thread, wherever it runs.
-    """
+    """Run task(0), ... task(count - 1), shared among the threads; return when all have ended."""
     threads = max(1, min(thread_count(), count))
-    inference = torch.is_inference_mode_enabled()
 
     def worker(first: int) -> None:
-        # torch keeps these modes for each thread
-        with torch.inference_mode(inference), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            for number in range(first, count, threads):
-                task(number)
+        for number in range(first, count, threads):
+            task(number)
 
-    with single_torch_thread():
-        others = [_pool().submit(worker, first) for first in range(1, threads)]
-        try:
-            worker(0)
-        finally:
-            errors = [other.exception() for other in others]  # waits for each
+    others = [_pool().submit(worker, first) for first in range(1, threads)]
+    try:
+        worker(0)
+    finally:
+        errors = [other.exception() for other in others]  # waits for each
     for error in errors:
         if error is not None:
             raise error
@@ -57,8 +50,7 @@ def run_parallel(task: Callable[[int], None], count: int) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    one = (torch.set_num_threads, (1,))  # torch keeps the number for each thread
-    return ThreadPoolExecutor(os.cpu_count(), "fused", *one)
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fused")
 
 
 if hasattr(os, "register_at_fork"):

@@ -49,6 +49,8 @@ class Report(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = _clock(trainer)
 
+    on_train_start = on_train_epoch_start  # a run that resumes within an epoch has only this one
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = _clock(trainer)  # validation is not training
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.core.saving import save_hparams_to_yaml
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 
@@ -40,8 +40,13 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
         "seconds": history.seconds,
         "device": str(trainer.strategy.root_device),
         "processes": trainer.world_size,
-        "run": trainer.log_dir if trainer.logger else None,
+        "run": _folder_of(trainer.logger),
     }
+
+
+def _folder_of(logger: Logger | None) -> str | None:
+    """Return the run folder; `Trainer.log_dir` would wait for the other processes."""
+    return getattr(logger, "log_dir", None) or (logger.save_dir if logger else None)
 
 
 def fit_rows(figures: dict[str, Any]) -> dict[str, str]:

@@ -145,6 +145,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
             UserError: The file cannot be written; the old one is still there.
         """
         path = Path(path)
+        for state in checkpoint.get("callbacks", {}).values():
+            best = state.get("best_model_path")
+            # Lightning remembers one of another folder until there is a new one
+            if best and Path(str(state["dirpath"])) not in Path(best).parents:
+                state["best_model_path"] = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as file:
@@ -159,15 +164,20 @@ class DurableCheckpointIO(TorchCheckpointIO):
 def _relocate(state: dict[str, Any], folder: Path) -> None:
     """Point a ModelCheckpoint's state at `folder` if its files moved there; forget lost files."""
     best, before = state.get("best_model_path"), Path(str(state.get("dirpath")))
+    if not best:
+        return
+    if before.is_absolute():  # as Lightning makes a --trainer.callbacks.dirpath
+        folder = folder.resolve()
 
     def moved(name: str) -> str:
         return str(folder / Path(name).relative_to(before))
 
-    if best and before.name == folder.name and Path(moved(best)).is_file():
+    left = before.name == folder.name and before.resolve() != folder.resolve()
+    if left and Path(moved(best)).is_file():
         for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
             state[key] = moved(state[key]) if state.get(key) else ""
         scores = state.get("best_k_models") or {}
         state["best_k_models"] = {moved(name): score for name, score in scores.items()}
         state["dirpath"] = str(folder)
-    elif best and not Path(best).is_file():
+    elif not Path(best).is_file():
         state.clear()

@@ -1,0 +1,65 @@
+"""The floors of the house: imports go down only, and nothing private of other libraries is used."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "lit_imdb"
+# from the ground up; what stands on one floor may import each other, report and inference may not
+FLOORS = [
+    {"errors", "files", "interrupts"},
+    {"data"},
+    {"model"},
+    {"training"},
+    {"report", "inference"},
+    {"arguments", "messages", "settings", "cli", "main", "__init__"},
+]
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+LIGHTNING = {"pytorch_lightning", "lightning_fabric"}
+# what is free of Lightning, whose import takes longer than all else that `load` and `serve` do
+LEAN = ["inference", "training/checkpoint.py", "training/untrusted.py", "data/text.py"]
+
+
+def imports_of(file: Path) -> Iterator[tuple[str, str]]:
+    """Each imported module with each name taken from it (empty for the module itself)."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down(file: Path) -> None:
+    floor = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module, name in imports_of(file):
+        if module.split(".")[0] != "lit_imdb":
+            continue
+        assert module != "lit_imdb", f"{file}: imports the package's own __init__"
+        below = module.split(".")[1]
+        allowed = LEVEL[below] < LEVEL[floor] or below == floor or floor in FLOORS[-1]
+        assert allowed, f"{file}: {floor} imports {module} {name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_private_name_of_another_library_is_imported(file: Path) -> None:
+    for module, name in imports_of(file):
+        parts = [*module.split("."), name]
+        if parts[0] not in ("lit_imdb", "__future__"):
+            private = [part for part in parts if part.startswith("_")]
+            assert not private, f"{file}: {module} {name}"
+
+
+def test_what_programs_load_is_free_of_lightning() -> None:
+    for place in LEAN:
+        path = PACKAGE / place
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            roots = {module.split(".")[0] for module, _ in imports_of(file)}
+            assert not roots & LIGHTNING, file
