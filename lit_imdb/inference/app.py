@@ -63,7 +63,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     return Starlette(
         routes=[Route("/", show_page), Route("/predict", predict, methods=["POST"])],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
-        exception_handlers={HTTPException: _refuse, Exception: _fail},
+        exception_handlers={HTTPException: _refuse},
     )
 
 
@@ -88,10 +88,6 @@ def _answer(classifier: SentimentClassifier, body: bytes) -> dict[str, Any]:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _json({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    return _json({"error": f"the server failed: {type(error).__name__}"}, 500)
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:

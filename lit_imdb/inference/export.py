@@ -24,10 +24,7 @@ RULE = (
     "read, in front of the shorter of several reviews. The probability of a positive review is "
     "1 / (1 + exp(-logit)). A text without a known token has no answer."
 )
-_FORMATS = {
-    "onnx": (write_onnx, "model.onnx"),
-    "torch": (write_torch, "model.pt2"),
-}
+_FORMATS = {"onnx": (write_onnx, "model.onnx"), "torch": (write_torch, "model.pt2")}
 _EXAMPLE = {
     "onnx": {
         "imports": "import numpy, onnxruntime  # numpy comes with onnxruntime",

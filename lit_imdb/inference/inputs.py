@@ -24,13 +24,7 @@ Block = tuple[list[Row], np.ndarray]  # what the network takes together: rows an
 class Input(IterableDataset[Block | Exception]):
     """The blocks of a file, a folder or standard input, in order; an error is the last item.
 
-    Args:
-        path: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), a folder of .txt
-            files (one review per file; columns `file` and `text`), or `-`: standard input, one
-            review per line.
-        encoder: Turns texts into ids.
-        column: The column that holds the review.
-        encoding: Of text files.
+    See `predict` for what `path`, `column` and `encoding` can be.
     """
 
     def __init__(self, path: str, encoder: TextEncoder, column: str, encoding: str) -> None:

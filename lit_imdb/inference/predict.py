@@ -1,7 +1,6 @@
 """`python train.py predict`: labels for a user's own reviews."""
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,25 +58,22 @@ def predict(
 
 
 def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | None) -> None:
-    start = time.perf_counter()
     written = unanswered = 0
-    rate = ""
 
     def blocks() -> Iterator[tuple[list[Row], list[Prediction]]]:
-        nonlocal written, unanswered, rate
+        nonlocal written, unanswered
         for rows, ids in read_ahead(reviews):
             answers = classifier.predict_ids(ids)
             yield rows, answers
             written += len(rows)
             unanswered += sum(not answer.label for answer in answers)
-            rate = f"{written / (time.perf_counter() - start):,.0f}/s"
-            status.update(f"{written:,} reviews, {rate}")
+            status.update(f"{written:,} reviews")
 
     with Console(stderr=True, quiet=output is None).status("") as status:
         write_answers(blocks(), output, Path(reviews.path))
     if output is not None:
-        without = f", {unanswered:,} of them without an answer" * bool(unanswered)
-        print(f"{written:,} reviews{without} -> {output} ({rate})", file=sys.stderr)
+        without = f", {unanswered:,} of them without an answer" if unanswered else ""
+        print(f"{written:,} reviews{without} -> {output}", file=sys.stderr)
 
 
 def _show(classifier: SentimentClassifier, text: str) -> None:
