@@ -75,14 +75,12 @@ def _answer(classifier: SentimentClassifier, body: bytes) -> dict[str, Any]:
     match request:
         case {"text": str(text), **others} if not others:
             return {**asdict(classifier.predict(text)[0]), "words": classifier.explain(text)}
-        case {"texts": [*texts], **others} if not others and len(texts) > MAX_TEXTS:
-            raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
-        case {"texts": [*texts], **others} if not others and all(
-            isinstance(text, str) for text in texts
-        ):
-            return {"predictions": [asdict(answer) for answer in classifier.predict(texts)]}
-        case _:
-            raise HTTPException(400, _EXPECTED)
+        case {"texts": [*texts], **others} if not others:
+            if len(texts) > MAX_TEXTS:
+                raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
+            if all(isinstance(text, str) for text in texts):
+                return {"predictions": [asdict(answer) for answer in classifier.predict(texts)]}
+    raise HTTPException(400, _EXPECTED)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -38,9 +38,9 @@ class Origin:
 
     def report(self) -> None:
         """Print name, accuracy and warning on standard error."""
-        print(
-            self, *([f"warning: {self.warning}"] if self.warning else []), sep="\n", file=sys.stderr
-        )
+        print(self, file=sys.stderr)
+        if self.warning:
+            print(f"warning: {self.warning}", file=sys.stderr)
 
 
 def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
