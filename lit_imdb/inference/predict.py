@@ -87,7 +87,7 @@ def _show(classifier: SentimentClassifier, text: str) -> None:
     strongest = sorted(words, key=lambda pair: -abs(pair[1]))[:_STRONGEST]
     unknown = f", {answer.unknown_words:.0%} unknown words" if answer.unknown_words else ""
     share = f" (positive: {100 * answer.probability:.1f} %){unknown}"
-    console.print(Text(answer.label, f"bold {_colour(answer.label == 'pos')}") + share)
+    console.print(Text.assemble((answer.label, f"bold {_colour(answer.label == 'pos')}"), share))
     console.print(Text(f"  read:  {' '.join(word for word, _ in words)}"))
     moved = Text(", ").join(Text(f"{word} {v:+.2f}", _colour(v > 0)) for word, v in strongest)
     console.print(Text("  moved: ") + moved)
