@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Output, Trained
+from conftest import Output, Trained, results_of
 from networks import ThreeCells
 from torch import nn
 
 import lit_imdb
 from lit_imdb.inference.card import model_card
+from lit_imdb.inference.export import export
 from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.origin import Origin
 from lit_imdb.inference.torch_program import write_torch
@@ -31,7 +32,8 @@ TEXTS = [
 ]
 SHAPES = [(1, 1), (1, 8), (3, 5), (17, 80), (64, 200)]
 FILES = {"MODEL_CARD.md", "example.py", "preprocessing.json", "vocabulary.txt"}
-formats = pytest.mark.parametrize("format", ["onnx", "torch"])
+FORMATS = ["onnx", "torch"]
+formats = pytest.mark.parametrize("format", FORMATS)
 
 
 @pytest.fixture
@@ -39,20 +41,15 @@ def best(trained: Trained) -> Path:
     return trained.run / "checkpoints/best.ckpt"
 
 
-@pytest.fixture
-def export(best: Path, run: Callable[..., Output], tmp_path: Path) -> Callable[[str], Path]:
-    """Exports the trained run in a format and returns the folder."""
-
-    def export_here(format: str) -> Path:
-        if format == "onnx":
-            pytest.importorskip("onnx")
-            pytest.importorskip("onnxruntime")
-        folder = tmp_path / f"exported-{format}"
-        done = run("export", "--ckpt_path", best, "--format", format, "--output", folder)
-        assert done.status == 0, done
-        return folder
-
-    return export_here
+@pytest.fixture(scope="session")
+def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The trained run, exported in each format."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    folders = {format: tmp_path_factory.mktemp("exported") / format for format in FORMATS}
+    for format, folder in folders.items():
+        export(str(trained.run / "checkpoints/best.ckpt"), format, str(folder))
+    return folders
 
 
 def model_of(folder: Path) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -78,10 +75,10 @@ def assert_same_logits(folder: Path, net: SentimentRNN) -> None:
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-def assert_same_answers(folder: Path, checkpoint: Path, cwd: Path) -> None:
+def assert_same_answers(folder: Path, checkpoint: Path) -> None:
     """What example.py prints is what the classifier answers."""
     example = [sys.executable, str(folder / "example.py"), *TEXTS]
-    done = subprocess.run(example, cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(example, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     expected = lit_imdb.load(checkpoint).predict(TEXTS)
@@ -95,9 +92,9 @@ def assert_same_answers(folder: Path, checkpoint: Path, cwd: Path) -> None:
 
 @formats
 def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
-    export: Callable[[str], Path], best: Path, format: str
+    exported: dict[str, Path], best: Path, format: str
 ) -> None:
-    assert_same_logits(export(format), lit_imdb.load(best).net)
+    assert_same_logits(exported[format], lit_imdb.load(best).net)
 
 
 @formats
@@ -113,29 +110,29 @@ def test_a_third_cell_is_exported_too(format: str, tmp_path: Path) -> None:
 
 @formats
 def test_example_gives_the_classifiers_answers(
-    export: Callable[[str], Path], best: Path, tmp_path: Path, format: str
+    exported: dict[str, Path], best: Path, format: str
 ) -> None:
-    folder = export(format)
-    assert_same_answers(folder, best, tmp_path)
-    example = (folder / "example.py").read_text()
+    assert_same_answers(exported[format], best)
+    example = (exported[format] / "example.py").read_text()
     assert "lit_imdb" not in example
     assert ("import torch" in example) == (format == "torch")
 
 
-def test_example_follows_basic_english_too(
-    run: Callable[..., Output], corpus: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("onnxruntime")
-    done = run("fit", *TINY, "--data.source", corpus, "--data.tokenizer", "basic_english")
-    assert done.status == 0, done
-    assert run("export", "--output", "out").status == 0
-    assert "!" in (tmp_path / "out/vocabulary.txt").read_text().splitlines()
-    best = tmp_path / "logs/imdb/version_0/checkpoints/best.ckpt"
-    assert_same_answers(tmp_path / "out", best, tmp_path)
+def test_example_follows_basic_english_too(exported: dict[str, Path], best: Path) -> None:
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["datamodule_hyper_parameters"]["tokenizer"] = "basic_english"
+    torch.save(checkpoint, "english.ckpt")
+    export("english.ckpt", "onnx", "out")
+    rules = [
+        json.loads((folder / "preprocessing.json").read_text())["replace"]
+        for folder in (Path("out"), exported["onnx"])
+    ]
+    assert rules[0] != rules[1]
+    assert_same_answers(Path("out").absolute(), Path("english.ckpt"))
 
 
-def test_folder_holds_what_a_stranger_needs(export: Callable[[str], Path]) -> None:
-    folder = export("onnx")
+def test_folder_holds_what_a_stranger_needs(exported: dict[str, Path]) -> None:
+    folder = exported["onnx"]
     assert {file.name for file in folder.iterdir()} == FILES | {"model.onnx"}
     assert folder.stat().st_mode & 0o055 == 0o055
     assert (folder / "vocabulary.txt").read_text().split("\n")[:2] == ["<pad>", "<unk>"]
@@ -144,29 +141,27 @@ def test_folder_holds_what_a_stranger_needs(export: Callable[[str], Path]) -> No
     assert (rules["pad_id"], rules["unk_id"]) == (0, 1)
 
 
-def test_card_has_the_metrics_of_the_run(export: Callable[[str], Path], trained: Trained) -> None:
-    card = (export("onnx") / "MODEL_CARD.md").read_text()
-    results = json.loads((trained.run / "results.json").read_text())
+def test_card_has_the_metrics_of_the_run_and_only_the_name_of_own_reviews(
+    exported: dict[str, Path], trained: Trained
+) -> None:
+    card = (exported["onnx"] / "MODEL_CARD.md").read_text()
+    results = results_of(trained.run)
     assert f"| test | {results['test_acc']:.2%} | {results['test_loss']:.4f} |" in card
     assert f"`best.ckpt` (validation accuracy {100 * results['val_acc']:.1f} %)" in card
     assert f"train {results['reviews']['train']}" in card
-    assert "`corpus.csv`" in card
+    assert "It learned from the reviews in `corpus.csv`, labelled neg and pos:" in card
+    assert not re.search("IMDB|[Ff]ilm|English", card)
     assert str(trained.folder) not in card, "the card goes to strangers"
     assert "$" not in card
 
 
-def test_card_claims_nothing_of_own_reviews_but_their_file(
-    export: Callable[[str], Path], best: Path
-) -> None:
-    card = (export("onnx") / "MODEL_CARD.md").read_text()
-    assert not re.search("IMDB|[Ff]ilm|English", card)
-    assert "It learned from the reviews in `corpus.csv`, labelled neg and pos:" in card
+@pytest.mark.parametrize("source", ["hub", "package", "auto"])
+def test_card_of_a_model_of_film_reviews_says_so(source: str, best: Path) -> None:
     checkpoint = read_checkpoint(best)
-    for source in ("hub", "package", "auto"):
-        checkpoint["datamodule_hyper_parameters"]["source"] = source
-        card = model_card(Origin(Path("elsewhere/best.ckpt"), 0.8), checkpoint, "torch")
-        assert card.startswith("# IMDB sentiment")
-        assert "It learned from English film reviews with a clear verdict" in card
+    checkpoint["datamodule_hyper_parameters"]["source"] = source
+    card = model_card(Origin(Path("elsewhere/best.ckpt"), 0.8), checkpoint, "torch")
+    assert card.startswith("# IMDB sentiment")
+    assert "It learned from English film reviews with a clear verdict" in card
 
 
 def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
@@ -184,12 +179,10 @@ def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
     assert "close to guessing" in model_card(Origin(Path("a"), 0.51), checkpoint, "torch")
 
 
-def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_metrics(
-    run: Callable[..., Output], trained: Trained, tmp_path: Path
-) -> None:
+def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_metrics(trained: Trained) -> None:
     last = trained.run / "checkpoints/last.ckpt"
-    assert run("export", "--ckpt_path", last, "--format", "torch", "--output", "out").status == 0
-    assert "**not** of the exported `last.ckpt`" in (tmp_path / "out/MODEL_CARD.md").read_text()
+    card = model_card(Origin(last), read_checkpoint(last), "torch")
+    assert "**not** of the exported `last.ckpt`" in card
 
 
 def test_existing_folder_is_refused_and_left_alone(
@@ -201,32 +194,22 @@ def test_existing_folder_is_refused_and_left_alone(
 
 
 def test_failed_export_leaves_nothing_behind(
-    run: Callable[..., Output], best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object) -> str:
-        raise RuntimeError("no")
-
-    monkeypatch.setattr("lit_imdb.inference.export.model_card", fail)
-    done = run("export", "--ckpt_path", best, "--format", "torch", "--output", "out")
-    assert done.status == 1
+    monkeypatch.setattr(torch.export, "save", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(str(best), "torch", "out")
     assert list(tmp_path.iterdir()) == []
 
 
-@formats
 @pytest.mark.parametrize("cell", [nn.GRUCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")], ids=str)
 def test_other_cells_are_not_exported(
-    cell: nn.Module,
-    format: str,
-    fails: Callable[..., str],
-    best: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    cell: nn.Module, fails: Callable[..., str], best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = SentimentRNN(60, 6, 5)
     net.add_module("cell1", cell)
     monkeypatch.setattr("lit_imdb.inference.export.network_of", lambda checkpoint: net)
-    assert f"cannot export {cell}" in fails("export", "--ckpt_path", best, "--format", format)
-    assert list(tmp_path.iterdir()) == []
+    assert f"cannot export {cell}" in fails("export", "--ckpt_path", best)
 
 
 def test_missing_onnx_is_one_line_that_says_what_to_install(
@@ -240,12 +223,7 @@ def test_missing_onnx_is_one_line_that_says_what_to_install(
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [
-        (["--format", "tflite"], "tflite"),
-        (["--formt", "onnx"], "--formt"),
-        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt"),
-        ([], "train one"),
-    ],
+    [(["--format", "tflite"], "tflite"), (["--formt", "onnx"], "--formt"), ([], "train one")],
 )
 def test_mistakes_are_one_line(
     fails: Callable[..., str], arguments: list[str], expected: str

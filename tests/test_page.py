@@ -58,7 +58,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def page(browser: Any, server: Server) -> Iterator[Any]:
     """The page, fresh; at the end nothing must have complained in the console."""
     show_as(browser, width=1280)
-    browser.get(server.url)
+    browser.get(f"http://127.0.0.1:{server.port}/")
     yield browser
     assert browser.get_log("browser") == []
 
@@ -101,26 +101,10 @@ def test_visitor_types_a_review_presses_the_button_and_reads_the_answer(
 
 def test_keyboard_alone_is_enough(page: Any) -> None:
     assert page.switch_to.active_element == box(page), "one can type at once"
-    page.switch_to.active_element.send_keys("great")
-    page.switch_to.active_element.send_keys(Keys.TAB)
+    box(page).send_keys("great", Keys.TAB)
     page.switch_to.active_element.send_keys(Keys.ENTER)
     assert "Probability" in verdict(page)
     assert page.switch_to.active_element.text == "Judge it", "the focus stays where it was"
-
-
-def test_ctrl_enter_submits_from_the_box(page: Any) -> None:
-    box(page).send_keys("great", Keys.CONTROL + Keys.ENTER)
-    assert "Probability" in verdict(page)
-
-
-def test_script_in_a_review_stays_text(page: Any) -> None:
-    review = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-    box(page).send_keys(review)
-    page.find_element("id", "send").click()
-    verdict(page)
-    assert "owned" not in page.title
-    assert page.find_elements("css selector", "#answer script, #answer img") == []
-    assert "script" in page.find_element("id", "words").text
 
 
 def test_markup_in_an_answer_stays_text(page: Any) -> None:
@@ -141,10 +125,6 @@ def test_empty_review_gets_a_reason_and_so_does_one_of_unknown_words(page: Any) 
     assert "no word to read" in verdict(page)
     box(page).send_keys("zebra", Keys.CONTROL + Keys.ENTER)
     WebDriverWait(page, 15).until(lambda _: "no known word to read" in verdict(page))
-
-
-def test_page_names_its_model(page: Any) -> None:
-    assert "best.ckpt, validation accuracy" in page.find_element("id", "model").text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

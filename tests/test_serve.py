@@ -3,11 +3,12 @@
 import dataclasses
 import http.client
 import json
+import re
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -65,35 +66,29 @@ def test_answers_are_those_of_predict_and_explain(server: Server, trained: Train
         assert [value for _, value in words] == pytest.approx([v for _, v in explained], abs=1e-5)
 
 
-def test_without_a_known_word_there_is_a_reason_and_no_answer(server: Server) -> None:
-    empty, unknown = ask(server, {"texts": ["", "Zebra?"]})[1]["predictions"]
-    for answer in (empty, unknown):
-        assert (answer["label"], answer["probability"]) == ("", None)
-    assert empty["reason"] == "empty review: no word to read"
-    assert unknown["reason"] == "no known word to read"
-
-
-def test_start_line_and_page_name_the_model(server: Server, trained: Trained) -> None:
-    assert str(trained.run / "checkpoints/best.ckpt") in server.first_line
-    page = ask(server, method="GET", path="/", headers={})[1]
+def test_page_names_the_model_and_may_run_its_own_script_only(
+    server: Server, trained: Trained
+) -> None:
+    status, page, headers = ask(server, method="GET", path="/", headers={})
     accuracy = f"validation accuracy {100 * results_of(trained.run)['val_acc']:.1f} %"
+    assert status == 200
     assert f"version_0/checkpoints/best.ckpt, {accuracy}" in page
-    assert accuracy in server.first_line
     assert str(trained.folder) not in page, "it may tell of the machine"
+    assert not re.search("https?:", page)
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+    assert "unsafe" not in policy
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [
         ("{", 400),
-        (b"\xff\xfe", 400),
         ("[" * 100_000, 400),
-        ({}, 400),
         (["a list alone"], 400),
         ({"text": 3}, 400),
-        ({"text": "a", "texts": ["b"]}, 400),
         ({"texts": ["a", None]}, 400),
-        ({"texts": "a"}, 400),
         ({"texts": ["a"] * 1001}, 413),
     ],
     ids=lambda value: str(value)[:20],
@@ -106,20 +101,10 @@ def test_mistake_is_one_line_of_json(server: Server, body: Any, status: int) -> 
     assert "expected" in answer["error"]
 
 
-def test_as_much_as_is_allowed_is_answered(server: Server) -> None:
-    status, answer, _ = ask(server, {"texts": ["good"] * 1000})
-    assert (status, len(answer["predictions"])) == (200, 1000)
-    head = '{"text": "'
-    assert ask(server, head + "a " * ((2**20 - len(head) - 2) // 2) + '"}')[0] == 200
-
-
-def test_too_large_a_body_is_refused_before_it_has_been_sent(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        connection.sendall(f"{head}Content-Length: 9999999999\r\n\r\n".encode())
-        start, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
-        assert start.startswith(b"HTTP/1.1 413")
-        assert "expected" in json.loads(body)["error"]
+def test_as_much_as_is_allowed_is_answered_and_more_is_not(server: Server) -> None:
+    assert len(ask(server, {"texts": ["good"] * 1000})[1]["predictions"]) == 1000
+    allowed = json.dumps({"text": "a " * (2**19 - 20)})
+    assert ask(server, allowed)[0] == 200
 
 
 def test_too_large_a_body_of_unstated_length_is_refused(server: Server) -> None:
@@ -135,9 +120,7 @@ def test_too_large_a_body_of_unstated_length_is_refused(server: Server) -> None:
     ("method", "path", "headers", "status"),
     [
         ("GET", "/predict", JSON, 405),
-        ("DELETE", "/", JSON, 405),
         ("GET", "/nowhere", JSON, 404),
-        ("POST", "/predict", {}, 415),
         ("POST", "/predict", {"Content-Type": "text/plain"}, 415),
     ],
 )
@@ -149,81 +132,37 @@ def test_wrong_method_path_and_type_are_named(
     assert list(answer) == ["error"]
 
 
-@pytest.mark.parametrize(
-    ("host", "status"), [("localhost:1", 200), ("[::1]:1", 200), ("attacker.example", 400)]
-)
+@pytest.mark.parametrize(("host", "status"), [("localhost:1", 200), ("attacker.example", 400)])
 def test_only_this_machines_names_are_answered(server: Server, host: str, status: int) -> None:
     assert ask(server, {"text": "a"}, headers={**JSON, "Host": host})[0] == status
 
 
-def test_half_a_surrogate_pair_is_answered(server: Server) -> None:
-    status, answer, _ = ask(server, r'{"text": "great \ud800 film"}')
-    assert (status, answer["words"][1][0]) == (200, "\ud800")
-
-
 def test_many_at_once_get_their_own_answers(server: Server) -> None:
-    alone = [ask(server, {"text": text})[1] for text in TEXTS]
-    answers: dict[int, Any] = {}
-
-    def one(number: int) -> None:
-        answers[number] = ask(server, {"text": TEXTS[number % len(TEXTS)]})[1]
-
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for number, answer in answers.items():
-        expected = alone[number % len(TEXTS)]
-        assert answer["label"] == expected["label"]
-        assert answer["probability"] == pytest.approx(expected["probability"], abs=1e-5)
-    assert len(answers) == 24
+    alone = [ask(server, {"text": text})[1]["label"] for text in TEXTS] * 6
+    with ThreadPoolExecutor(24) as pool:
+        answers = pool.map(lambda text: ask(server, {"text": text})[1]["label"], TEXTS * 6)
+        assert list(answers) == alone
 
 
-def test_page_may_run_its_own_script_and_load_nothing_else(server: Server) -> None:
-    status, page, headers = ask(server, method="GET", path="/", headers={})
-    policy = headers["Content-Security-Policy"]
-    assert status == 200
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert "script-src 'sha256-" in policy
-    assert "http:" not in page
-    assert "https:" not in page
-
-
-def test_nothing_of_a_review_is_printed_and_ctrl_c_ends_in_one_line(trained: Trained) -> None:
-    with serving(trained.run / "checkpoints/best.ckpt") as server:
+def test_no_review_is_printed_and_ctrl_c_ends_in_one_line(trained: Trained) -> None:
+    best = trained.run / "checkpoints/best.ckpt"
+    with serving(best) as server:
         ask(server, {"text": "a secret opinion"})
         ask(server, '{"text": "a secret mistake')
         server.process.send_signal(signal.SIGINT)
         out, err = server.process.communicate(timeout=20)
-        assert server.process.returncode == 130
-        assert out == ""
-        assert err == "stopped by Ctrl-C\n"
+    assert (server.process.returncode, out) == (130, "")
+    accuracy = f"validation accuracy {100 * results_of(trained.run)['val_acc']:.1f} %"
+    assert err == f"model: {best}, {accuracy}\nstopped by Ctrl-C\n"
 
 
-def test_port_in_use_is_one_line(fails: Callable[..., str], trained: Trained) -> None:
+def test_wrong_address_is_one_line(fails: Callable[..., str], trained: Trained) -> None:
     best = trained.run / "checkpoints/best.ckpt"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = fails("serve", "--ckpt_path", best, "--port", port)
-    assert f"127.0.0.1:{port}" in line
-    assert "in use" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--port", "99999"], "no such port"),
-        (["--port", "web"], "port"),
-        (["--host", "256.256.256.256"], "256.256.256.256"),
-    ],
-)
-def test_wrong_address_is_one_line(
-    fails: Callable[..., str], trained: Trained, arguments: list[str], expected: str
-) -> None:
-    best = trained.run / "checkpoints/best.ckpt"
-    assert expected in fails("serve", "--ckpt_path", best, *arguments)
+        assert "in use" in fails("serve", "--ckpt_path", best, "--port", port)
+    assert "0-65535" in fails("serve", "--ckpt_path", best, "--port", 99999)
+    assert "300.1.1.1" in fails("serve", "--ckpt_path", best, "--host", "300.1.1.1")
 
 
 def test_missing_package_is_one_line_that_says_what_to_install(

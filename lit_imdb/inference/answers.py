@@ -5,7 +5,8 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,96 +17,40 @@ from lit_imdb.inference.classifier import Prediction
 
 COLUMNS = ("label", "probability", "unknown_words", "reason")  # that a row gains
 
-Write = Callable[[list[Row]], None]  # raises ValueError where a row does not fit the first ones
-Close = Callable[[], None]  # writes what belongs at the end; the file stays open
-
 _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
-class Answers:
-    """Writes rows with their answers into a file, a block at a time.
+def write_answers(
+    blocks: Iterator[tuple[list[Row], list[Prediction]]], output: str | None, like: Path
+) -> None:
+    """Write rows with their answers, a block at a time.
 
-    A row keeps its own columns. If one of the first rows has a column with the name of an answer's,
-    `label` for example, the answer's gets `predicted_` in front.
+    A row keeps its own columns. If one of the first block has a column with the name of an
+    answer's, `label` for example, the answer's gets `predicted_` in front.
 
     Args:
-        file: The file, open.
-        ending: Its format: a key of `FORMATS`.
-        like: The input file; a Parquet file passes its column types on.
-
-    Attributes:
-        written: Rows written.
-        unanswered: Those of them without an answer.
-    """
-
-    def __init__(self, file: BinaryIO, ending: str, like: Path | None = None) -> None:
-        self.file, self.ending, self.like = file, ending, like
-        self.written = self.unanswered = 0
-        self._names: list[str] = []  # of the answer's columns
-        self._write: Write | None = None
-        self.close: Close = _nothing
-
-    def write(self, rows: list[Row], answers: list[Prediction]) -> None:
-        """Add rows.
-
-        Raises:
-            UserError: A row does not fit the first ones.
-        """
-        try:
-            if self._write is None:
-                own = list(dict.fromkeys(name for row in rows for name in row))
-                self._names = [_free(name, own) for name in COLUMNS]
-                columns = [*own, *self._names]
-                self._write, self.close = FORMATS[self.ending](self.file, columns, rows, self.like)
-            self._write([self._join(*pair) for pair in zip(rows, answers, strict=True)])
-        except ValueError as error:  # pyarrow's errors are ValueErrors too
-            raise UserError(
-                f"rows {self.written + 1} to {self.written + len(rows)} do not fit the first rows "
-                f"({error}): write .jsonl, which takes any columns"
-            ) from error
-        self.file.flush()
-        self.written += len(rows)
-        self.unanswered += sum(not answer.label for answer in answers)
-
-    def _join(self, row: Row, answer: Prediction) -> Row:
-        for name in self._names:
-            if name in row:
-                raise ValueError(f"column {name!r} is new and has the name of an answer's")
-        probability, unknown = answer.probability, answer.unknown_words
-        values = (
-            answer.label,
-            None if probability is None else round(probability, 6),
-            None if unknown is None else round(unknown, 4),
-            answer.reason,
-        )
-        return {**row, **dict(zip(self._names, values, strict=True))}
-
-
-@contextmanager
-def open_answers(output: str | None, like: Path) -> Iterator[Answers]:
-    """Open a file that appears as `output` when the block ends; standard output for None.
+        blocks: Rows and their answers; at least one block.
+        output: The file, which appears when it is complete; standard output for None.
+        like: The input; a Parquet file passes its column types on.
 
     Raises:
-        UserError: An unknown ending, a missing folder, or a file that cannot be written.
+        UserError: An unknown ending, a file that cannot be written, or a row that does not fit.
     """
+    ending = Path(output).suffix.lower() if output else ".jsonl"
+    if ending not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UserError(f"{output}: unknown ending {ending!r}, expected one of {known}")
     try:
-        if output is None:
-            yield Answers(sys.stdout.buffer, ".jsonl")
-            return
-        path = Path(output)
-        ending = path.suffix.lower()
-        if ending not in FORMATS:
-            raise UserError(
-                f"{path}: unknown ending {ending or '(none)'!r}, expected one of "
-                f"{', '.join(FORMATS)}"
-            )
-        if path.is_dir() or not path.parent.is_dir():
-            problem = "it is a folder" if path.is_dir() else f"no such folder: {path.parent}"
-            raise UserError(f"--output {path}: {problem}")
-        with whole_file(path) as file:
-            answers = Answers(file, ending, like)
-            yield answers
-            answers.close()
+        with whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer) as file:
+            first = next(blocks)
+            columns = list(dict.fromkeys(name for row in first[0] for name in row))
+            names = [_free(name, columns) for name in COLUMNS]
+            joined = (_join(*block, names) for block in chain([first], blocks))
+            FORMATS[ending](file, [*columns, *names], joined, first[0], like)
+    except ValueError as error:  # pyarrow's errors are ValueErrors too
+        raise UserError(
+            f"a row does not fit the first ones ({error}): write .jsonl, which takes any columns"
+        ) from error
     except BrokenPipeError:  # `predict ... | head` has read enough
         raise
     except OSError as error:
@@ -119,69 +64,63 @@ def _free(name: str, taken: list[str]) -> str:
     return name
 
 
-def _nothing() -> None:
-    pass
+def _join(rows: list[Row], answers: list[Prediction], names: list[str]) -> list[Row]:
+    joined = []
+    for row, answer in zip(rows, answers, strict=True):
+        if not row.keys().isdisjoint(names):
+            raise ValueError(f"it has a column of the answer's: {', '.join(names)}")
+        shares = answer.probability, answer.unknown_words
+        values = answer.label, *(share and round(share, 6) for share in shares), answer.reason
+        joined.append({**row, **dict(zip(names, values, strict=True))})
+    return joined
 
 
-def _json_lines(file: BinaryIO, *_: Any) -> tuple[Write, Close]:
+def _json_lines(file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]], *_: Any) -> None:
     """One JSON object per line; rows may have different columns."""
-
-    def write(rows: list[Row]) -> None:
+    for rows in blocks:
         lines = "".join([_to_json(row) + "\n" for row in rows])
         # a lone surrogate becomes \udc80, which JSON reads as itself
         file.write(lines.encode("utf-8", "backslashreplace"))
+        file.flush()  # whoever reads a pipe gets it at once
 
-    return write, _nothing
 
-
-def _csv(file: BinaryIO, columns: list[str], *_: Any) -> tuple[Write, Close]:
+def _csv(file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]], *_: Any) -> None:
     """CSV with a header line; lists and objects are written as JSON."""
-    # lines end in \r\n: Python before 3.13 quotes a lone \r in a text only then
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, columns)
+    text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
-
-    def cell(value: Any) -> Any:
-        return _to_json(value) if isinstance(value, dict | list) else value
-
-    def write(rows: list[Row]) -> None:
-        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
-        file.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
-        buffer.seek(0)
-        buffer.truncate()
-
-    return write, _nothing
+    for rows in blocks:
+        for row in rows:
+            nested = {k: _to_json(v) for k, v in row.items() if isinstance(v, dict | list)}
+            writer.writerow({**row, **nested})
+    text.detach()  # flushes it
 
 
 def _parquet(
-    file: BinaryIO, columns: list[str], first: list[Row], like: Path | None
-) -> tuple[Write, Close]:
+    file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]], first: list[Row], like: Path
+) -> None:
     """Parquet with the column types of `like`, or else those of the first rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    is_parquet = like is not None and like.suffix.lower() == ".parquet"
-    types = {field.name: field.type for field in pq.read_schema(like)} if is_parquet else {}
     answer = (pa.string(), pa.float64(), pa.float64(), pa.string())
-    types |= dict(zip(columns[-len(COLUMNS) :], answer, strict=True))
+    types = dict(zip(columns[-len(COLUMNS) :], answer, strict=True))
+    if like.suffix.lower() == ".parquet":
+        types |= {field.name: field.type for field in pq.read_schema(like)}
     for name in columns:
         if name not in types:
             found = pa.array([row.get(name) for row in first]).type
             # nothing but nulls so far: later values are most likely texts
             types[name] = pa.string() if pa.types.is_null(found) else found
     schema = pa.schema([(name, types[name]) for name in columns])
-    writer = pq.ParquetWriter(file, schema)
-
-    def write(rows: list[Row]) -> None:
-        new = {name for row in rows for name in row} - set(columns)
-        if new:
-            raise ValueError(f"columns {new} are new")
-        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-
-    return write, writer.close
+    with pq.ParquetWriter(file, schema) as writer:
+        for rows in blocks:
+            if any(row.keys() - set(columns) for row in rows):
+                raise ValueError(f"expected the columns {', '.join(columns)}")
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-FORMATS: dict[str, Callable[..., tuple[Write, Close]]] = {
+FORMATS: dict[str, Callable[..., None]] = {
     ".csv": _csv,
     ".jsonl": _json_lines,
     ".parquet": _parquet,

@@ -42,22 +42,28 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     headers = {**_SAFE, "Content-Security-Policy": _policy(page)}
     path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
     origin = replace(classifier.origin, path=path)
-    page = page.replace("{{model}}", html.escape(f"{origin}. {origin.warning}".strip()))
+    page = page.replace("{{model}}", html.escape(f"{origin}. {origin.warning}"))
 
     async def show_page(request: Request) -> Response:
         return Response(page, media_type="text/html", headers=headers)
 
     async def predict(request: Request) -> Response:
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        content_type = request.headers.get("content-type", "").partition(";")[0]
         if content_type != "application/json":  # a form on another site cannot send this type
             raise HTTPException(415, "expected Content-Type: application/json")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BYTES:
+                expected = f"the body is too large: expected at most {MAX_BYTES:,} bytes"
+                raise HTTPException(413, expected, {"Connection": "close"})
         # in a thread: the server accepts other requests meanwhile
-        return _json(await run_in_threadpool(_answer, classifier, await _body(request)))
+        return _json(await run_in_threadpool(_answer, classifier, bytes(body)))
 
     return Starlette(
         routes=[Route("/", show_page), Route("/predict", predict, methods=["POST"])],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
-        exception_handlers={HTTPException: _refuse, Exception: _fail},
+        exception_handlers={HTTPException: _refuse},
     )
 
 
@@ -68,41 +74,18 @@ def _answer(classifier: SentimentClassifier, body: bytes) -> dict[str, Any]:
         raise HTTPException(400, f"the body is no JSON: {_EXPECTED}") from None
     match request:
         case {"text": str(text), **others} if not others:
-            answer, words = classifier.predict_and_explain(text)
-            return {**asdict(answer), "words": words}
+            return {**asdict(classifier.predict(text)[0]), "words": classifier.explain(text)}
         case {"texts": [*texts], **others} if not others:
             if len(texts) > MAX_TEXTS:
                 raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
-            if not all(isinstance(text, str) for text in texts):
-                raise HTTPException(400, f"a text is not a string: {_EXPECTED}")
-            return {"predictions": [asdict(answer) for answer in classifier.predict(texts)]}
-        case _:
-            raise HTTPException(400, _EXPECTED)
-
-
-async def _body(request: Request) -> bytes:
-    """The body; one that is too large is refused without reading the rest of it."""
-    too_large = HTTPException(
-        413, f"the body is too large: expected at most {MAX_BYTES:,} bytes", {"Connection": "close"}
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BYTES:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise too_large
-    return bytes(body)
+            if all(isinstance(text, str) for text in texts):
+                return {"predictions": [asdict(answer) for answer in classifier.predict(texts)]}
+    raise HTTPException(400, _EXPECTED)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _json({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    return _json({"error": f"the server failed: {type(error).__name__}"}, 500)
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
@@ -113,13 +96,10 @@ def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
 
 def _policy(page: str) -> str:
     """A Content-Security-Policy under which the page's own style and script run and no others."""
-    allowed = {}
+    policy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    policy += "form-action 'none'; frame-ancestors 'none'"
     for tag in ("style", "script"):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digest = hashlib.sha256(content.encode()).digest()
-        allowed[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
-    return (
-        f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        policy += f"; {tag}-src 'sha256-{digest}'"
+    return policy

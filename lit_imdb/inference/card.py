@@ -10,12 +10,11 @@ from typing import Any
 from lit_imdb.data.source import note_of
 from lit_imdb.inference.origin import Origin
 
-_IMDB = ("hub", "package", "auto")
+_UNKNOWN = "unknown: the run's results.json was not beside the checkpoint"
 _FILM_REVIEWS = (
     "English film reviews with a clear verdict, without neutral ones: on other languages and "
     "subjects"
 )
-_OWN_REVIEWS = "the reviews in `{name}`, labelled neg and pos: on texts of another kind"
 _FILES = {
     "onnx": "`model.onnx`: input `ids`, int64 (reviews, tokens); output `logits`, float32 "
     "(reviews,); any number of reviews and tokens",
@@ -25,25 +24,26 @@ _FILES = {
 
 
 def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
-    """Fill in card.md.
-
-    Args:
-        origin: The checkpoint; `results.json` two folders up is its run's.
-        checkpoint: Its content.
-        format: `onnx` or `torch`.
-    """
+    """Fill in card.md from a checkpoint and the `results.json` two folders up, its run's."""
     data = checkpoint["datamodule_hyper_parameters"]
     model = checkpoint["hyper_parameters"]
-    results = _results_of(origin.path)
+    try:
+        run = origin.path.resolve().parents[1]
+        results = json.loads((run / "results.json").read_text("utf-8"))
+    except (OSError, ValueError, IndexError):
+        results = {}
     source = str(results.get("source", data["source"]))
+    known = source in ("hub", "package", "auto")  # of other files nothing is known but their name
     name = Path(source).name  # not the whole path: the card goes to strangers
     note, licence = note_of(source)
-    known = source in _IMDB  # of other files nothing is known but their name
+    reviews = [f"{split} {count:,}" for split, count in results.get("reviews", {}).items()]
     return Template(files("lit_imdb.inference").joinpath("card.md").read_text("utf-8")).substitute(
         title="IMDB sentiment" if known else "Sentiment",
         review="an English film review" if known else "a review",
         together=", since reviews of one film stand together" if known else "",
-        learned=_FILM_REVIEWS if known else _OWN_REVIEWS.format(name=name),
+        learned=_FILM_REVIEWS
+        if known
+        else f"the reviews in `{name}`, labelled neg and pos: on texts of another kind",
         data=note,
         licence=licence,
         version=version("lit-imdb"),
@@ -54,7 +54,7 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
         seed=checkpoint["training"]["seed"],
         cells=sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"]),
         files=_FILES[format],
-        reviews=_reviews(results),
+        reviews=", ".join(reviews) or _UNKNOWN,
         metrics=_metrics(origin.path, results),
         max_length=data["max_length"],
         val_fraction=f"{data['val_fraction']:.0%}",
@@ -62,30 +62,15 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
     )
 
 
-def _results_of(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((path.absolute().parents[1] / "results.json").read_text("utf-8"))
-    except (OSError, ValueError, IndexError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _reviews(results: dict[str, Any]) -> str:
-    reviews = results.get("reviews")
-    if not reviews:
-        return "unknown: the run's results.json was not beside the checkpoint"
-    return ", ".join(f"{name} {count:,}" for name, count in reviews.items())
-
-
 def _metrics(path: Path, results: dict[str, Any]) -> str:
     if results.get("test_acc") is None:
-        return "Unknown: the run's results.json was not beside the checkpoint."
-    rows = ["| part | accuracy | loss |", "| --- | --- | --- |"]
-    for part in ("val", "test"):
-        accuracy, loss = results.get(f"{part}_acc"), results.get(f"{part}_loss")
-        if accuracy is not None and loss is not None:
-            rows.append(f"| {part} | {accuracy:.2%} | {loss:.4f} |")
+        return f"{_UNKNOWN.capitalize()}."
     whose = f"Of the run's best epoch ({results.get('best_epoch')} of {results.get('epochs')})"
     if path.name != "best.ckpt":
         whose += f", **not** of the exported `{path.name}`, which was not measured"
-    return f"{whose}:\n\n" + "\n".join(rows)
+    rows = [f"{whose}:\n", "| split | accuracy | loss |", "| --- | --- | --- |"]
+    for split in ("val", "test"):
+        accuracy, loss = results.get(f"{split}_acc"), results.get(f"{split}_loss")
+        if accuracy is not None:
+            rows.append(f"| {split} | {accuracy:.2%} | {loss:.4f} |")
+    return "\n".join(rows)

@@ -14,14 +14,13 @@ import torch
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError
-from lit_imdb.inference.origin import UNNAMED, Origin
+from lit_imdb.inference.origin import Origin, origin_of
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
 
-NO_WORD = "empty review: no word to read"
-NO_KNOWN_WORD = "no known word to read"
+UNNAMED = Origin(Path("unnamed"))
 
 
 @dataclass(frozen=True)
@@ -67,54 +66,43 @@ class SentimentClassifier:
     """
 
     def __init__(self, net: SentimentRNN, encoder: TextEncoder, origin: Origin = UNNAMED) -> None:
-        self.net = net.eval()
-        self.encoder = encoder
-        self.origin = origin
-        self.device = net.head.weight.device
+        self.net, self.encoder, self.origin = net.eval(), encoder, origin
         self._logits = fold(net)
 
-    def predict(
-        self, texts: str | Iterable[str | None], batch_size: int = 1024
-    ) -> list[Prediction]:
+    def predict(self, texts: str | Iterable[str | None]) -> list[Prediction]:
         """Return one answer per text, in order; a list of one for a single text."""
-        return list(self.stream([texts] if isinstance(texts, str) else texts, batch_size))
+        return list(self.stream([texts] if isinstance(texts, str) else texts))
 
     def stream(self, texts: Iterable[str | None], batch_size: int = 1024) -> Iterator[Prediction]:
         """Yield the same for more texts than memory holds, reading `batch_size` at a time."""
-        if batch_size < 1:
-            raise UserError(f"batch_size {batch_size}: expected at least 1")
         for batch in batches_of(iter(texts), batch_size):
             yield from self.predict_ids(self.encoder.encode([text or "" for text in batch]))
 
     @torch.inference_mode()
     def predict_ids(self, ids: np.ndarray) -> list[Prediction]:
         """Return one answer per row of ids (B, T), as `encoder.encode` returns them."""
-        logits = self._logits(torch.from_numpy(ids).int().to(self.device))  # (B,)
-        probabilities = torch.sigmoid(logits).tolist()
-        words = (ids != PAD_ID).sum(1).tolist()  # (B,)
-        unknown = (ids == UNK_ID).sum(1).tolist()  # (B,)
-        return [_answer(*row) for row in zip(probabilities, words, unknown, strict=True)]
+        probabilities = torch.sigmoid(self._logits(self._tensor(ids)))  # (B,)
+        words, unknown = (ids != PAD_ID).sum(1), (ids == UNK_ID).sum(1)  # (B,)
+        rows = zip(probabilities.tolist(), words.tolist(), unknown.tolist(), strict=True)
+        return [_answer(*row) for row in rows]
 
     def explain(self, text: str) -> list[tuple[str, float]]:
         """Return the words read, each with its influence: see `model.attribution`."""
-        return self.predict_and_explain(text)[1]
-
-    def predict_and_explain(self, text: str) -> tuple[Prediction, list[tuple[str, float]]]:
-        """Return the answer for one text, and what `explain` returns."""
         tokens = self.encoder.tokens(text)
-        ids = self.encoder.encode([text])  # (1, T)
-        (answer,) = self.predict_ids(ids)
         if not tokens:
-            return answer, []
-        influence = influences(self.net, torch.from_numpy(ids).int().to(self.device))  # (1, T)
-        return answer, list(zip(tokens, influence[0, -len(tokens) :].tolist(), strict=True))
+            return []
+        ids = self.encoder.encode([text])[:, -len(tokens) :]  # (1, T), without padding
+        return list(zip(tokens, influences(self.net, self._tensor(ids))[0].tolist(), strict=True))
+
+    def _tensor(self, ids: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(ids).int().to(self.net.head.weight.device)
 
 
 def _answer(probability: float, words: int, unknown: int) -> Prediction:
     if not words:
-        return Prediction("", None, None, NO_WORD)
+        return Prediction("", None, None, "empty review: no word to read")
     if unknown == words:
-        return Prediction("", None, 1.0, NO_KNOWN_WORD)
+        return Prediction("", None, 1.0, "no known word to read")
     return Prediction("pos" if probability > 0.5 else "neg", probability, unknown / words)
 
 
@@ -129,35 +117,24 @@ def load(path: str | Path = "best", device: str | torch.device = "cpu") -> Senti
         UserError: No such checkpoint or device, or a checkpoint that is damaged or holds more than
             tensors and plain values.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     file = find_checkpoint(str(path))
     checkpoint = read_checkpoint(file)
-    net, encoder = network_of(checkpoint), encoder_of(checkpoint)
+    net = network_of(checkpoint)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         net.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {device}: {reason}; expected auto, cpu or cuda") from error
-    return SentimentClassifier(net, encoder, Origin.of(file, checkpoint))
+    return SentimentClassifier(net, encoder_of(checkpoint), origin_of(file, checkpoint))
 
 
 def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
-    """Build the network of a checkpoint, with its weights.
-
-    Raises:
-        UserError: Settings and weights do not fit.
-    """
-    weights = {
-        name.removeprefix("net."): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith("net.")
-    }
-    try:
-        net = SentimentRNN.from_settings(checkpoint["hyper_parameters"])
-        net.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"the checkpoint's settings and weights do not fit: {error}") from error
+    """Build the network of a checkpoint that `read_checkpoint` returned, with its weights."""
+    net = SentimentRNN.from_settings(checkpoint["hyper_parameters"])
+    weights = checkpoint["state_dict"].items()
+    net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
     return net
 
 

@@ -4,15 +4,15 @@ import json
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Literal
 
-from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
+from lit_imdb.data.text import PAD_ID, UNK_ID
 from lit_imdb.errors import UserError
 from lit_imdb.files import whole_folder
 from lit_imdb.inference.card import model_card
 from lit_imdb.inference.classifier import encoder_of, network_of
 from lit_imdb.inference.onnx import write_onnx
-from lit_imdb.inference.origin import Origin
+from lit_imdb.inference.origin import origin_of
 from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.recurrence import other_than_tanh
 from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
@@ -24,8 +24,7 @@ RULE = (
     "read, in front of the shorter of several reviews. The probability of a positive review is "
     "1 / (1 + exp(-logit)). A text without a known token has no answer."
 )
-_WRITE = {"onnx": write_onnx, "torch": write_torch}
-_MODEL = {"onnx": "model.onnx", "torch": "model.pt2"}
+_FORMATS = {"onnx": (write_onnx, "model.onnx"), "torch": (write_torch, "model.pt2")}
 _EXAMPLE = {
     "onnx": {
         "imports": "import numpy, onnxruntime  # numpy comes with onnxruntime",
@@ -53,48 +52,21 @@ def export(
         output: The new folder; imdb-sentiment-FORMAT if not given.
 
     Raises:
-        UserError: No such checkpoint, the folder is there already, a package is missing, or the
-            network has other cells than tanh `nn.RNNCell`s.
+        UserError: No such checkpoint, the folder is there already, or a package is missing.
     """
     folder = Path(output or f"imdb-sentiment-{format}")
-    if folder.exists() or folder.is_symlink():
+    if folder.exists():
         raise UserError(f"{folder} is there already: name another folder with --output DIR")
     path = find_checkpoint(ckpt_path)
     checkpoint = read_checkpoint(path)
-    origin = Origin.of(path, checkpoint)
+    origin = origin_of(path, checkpoint)
     net, encoder = network_of(checkpoint).eval(), encoder_of(checkpoint)
     other = other_than_tanh(net.cells)
-    if other is not None:
-        raise UserError(
-            f"cannot export {other}: expected tanh nn.RNNCells; "
-            "use the network from Python, with lit_imdb.load(CHECKPOINT)"
-        )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with whole_folder(folder) as temporary:
-            _WRITE[format](net, temporary / _MODEL[format])
-            # A token holds no line break: every tokenizer splits there. Half of a surrogate pair is
-            # no UTF-8 and becomes an escape.
-            vocabulary = "".join(f"{token}\n" for token in encoder.vocabulary)
-            (temporary / "vocabulary.txt").write_bytes(vocabulary.encode(errors="backslashreplace"))
-            example = files("lit_imdb.inference").joinpath("example.txt").read_text("utf-8")
-            for name, text in {
-                "preprocessing.json": json.dumps(_preprocessing(encoder), indent=2) + "\n",
-                "example.py": Template(example).substitute(_EXAMPLE[format]),
-                "MODEL_CARD.md": model_card(origin, checkpoint, format),
-            }.items():
-                (temporary / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder} ({error.strerror or error}): "
-            "free some space or name another folder with --output DIR"
-        ) from error
-    print(f"{folder}: model, vocabulary, preprocessing, card; try python {folder}/example.py")
-    origin.report()
-
-
-def _preprocessing(encoder: TextEncoder) -> dict[str, Any]:
-    return {
+    if other is not None:  # for those who change the network
+        raise UserError(f"cannot export {other}: expected tanh nn.RNNCells; see lit_imdb.load")
+    write, model = _FORMATS[format]
+    example = files("lit_imdb.inference").joinpath("example.txt").read_text("utf-8")
+    preprocessing = {
         "rule": RULE,
         "tokenizer": encoder.tokenizer,
         "replace": encoder.rules,
@@ -102,3 +74,24 @@ def _preprocessing(encoder: TextEncoder) -> dict[str, Any]:
         "pad_id": PAD_ID,
         "unk_id": UNK_ID,
     }
+    texts = {
+        # a token holds no line break: every tokenizer splits there
+        "vocabulary.txt": "".join(f"{token}\n" for token in encoder.vocabulary),
+        "preprocessing.json": json.dumps(preprocessing, indent=2) + "\n",
+        "example.py": Template(example).substitute(_EXAMPLE[format]),
+        "MODEL_CARD.md": model_card(origin, checkpoint, format),
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder) as temporary:
+            write(net, temporary / model)
+            for name, text in texts.items():
+                # half of a surrogate pair is no UTF-8 and becomes an escape
+                (temporary / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror or error}): "
+            "free some space or name another folder with --output DIR"
+        ) from error
+    print(f"{folder}: model, vocabulary, preprocessing, card; try python {folder}/example.py")
+    origin.report()

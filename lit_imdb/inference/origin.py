@@ -1,13 +1,9 @@
 """The checkpoint that a model comes from, and how good it was in validation."""
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from typing_extensions import Self
 
 WEAK = 0.55  # validation accuracy below which a model is close to guessing
 
@@ -21,25 +17,10 @@ class Origin:
     """
 
     path: Path
-    accuracy: float | None
-
-    @classmethod
-    def of(cls, path: Path, checkpoint: dict[str, Any]) -> Self:
-        """Read the accuracy from what callbacks have left in a checkpoint."""
-        return cls(path, _accuracy(path, checkpoint))
+    accuracy: float | None = None
 
     def __str__(self) -> str:
         return f"model: {self.path}, validation accuracy {self.percent}"
-
-    def report(self) -> None:
-        """Print name, accuracy and warning on standard error."""
-        print(self, file=sys.stderr)
-        self.warn()
-
-    def warn(self) -> None:
-        """Print the warning on standard error, if there is one."""
-        if self.warning:
-            print(f"warning: {self.warning}", file=sys.stderr)
 
     @property
     def percent(self) -> str:
@@ -55,32 +36,28 @@ class Origin:
             "train one with `python train.py`"
         )
 
+    def report(self) -> None:
+        """Print name, accuracy and warning on standard error."""
+        print(self, file=sys.stderr)
+        if self.warning:
+            print(f"warning: {self.warning}", file=sys.stderr)
 
-UNNAMED = Origin(Path("unnamed"), None)
 
-
-def _accuracy(path: Path, checkpoint: dict[str, Any]) -> float | None:
-    """The validation accuracy of these very weights, if a callback's state has it.
+def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
+    """Return where a checkpoint's weights come from, with the accuracy of these very weights.
 
     ModelCheckpoint knows the score of each file that it wrote. `last.ckpt` is another callback's:
     its accuracy is the last one in History, unless training has gone on since.
     """
-    for state in checkpoint.get("callbacks", {}).values():
-        scores = state.get("best_k_models")
-        if state.get("monitor") == "val/acc" and isinstance(scores, dict):
-            for name, score in scores.items():
-                if Path(str(name)).name == path.name:
-                    return _share(score)
-    for state in checkpoint.get("callbacks", {}).values():
-        validations = state.get("validations")
-        last = validations[-1] if isinstance(validations, list) and validations else None
-        if isinstance(last, dict) and last.get("epoch") == checkpoint["epoch"] + 1:
-            return _share(last.get("val/acc"))
-    return None
-
-
-def _share(value: Any) -> float | None:
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        value = value.item()
-    usable = isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1
-    return float(value) if usable else None
+    try:
+        for state in checkpoint.get("callbacks", {}).values():
+            if state.get("monitor") == "val/acc":
+                for name, score in state["best_k_models"].items():
+                    if Path(name).name == path.name:
+                        return Origin(path, float(score))
+            for last in state.get("validations", [])[-1:]:
+                if last["epoch"] == checkpoint["epoch"] + 1:
+                    return Origin(path, float(last["val/acc"]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass  # a callback of another program
+    return Origin(path)

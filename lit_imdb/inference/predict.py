@@ -1,19 +1,19 @@
 """`python train.py predict`: labels for a user's own reviews."""
 
 import sys
-import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from lit_imdb.data.tables import Row
 from lit_imdb.errors import UserError
-from lit_imdb.inference.answers import open_answers
-from lit_imdb.inference.classifier import SentimentClassifier, load
+from lit_imdb.inference.answers import write_answers
+from lit_imdb.inference.classifier import Prediction, SentimentClassifier, load
 from lit_imdb.inference.inputs import Input, read_ahead
 
-_COLOURS = {True: "green", False: "red"}
 _STRONGEST = 5  # words that are listed with their influence
 
 
@@ -58,69 +58,43 @@ def predict(
 
 
 def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | None) -> None:
-    start = time.perf_counter()
+    written = unanswered = 0
 
-    def rate() -> str:
-        return f"{answers.written / (time.perf_counter() - start):,.0f}/s"
+    def blocks() -> Iterator[tuple[list[Row], list[Prediction]]]:
+        nonlocal written, unanswered
+        for rows, ids in read_ahead(reviews):
+            answers = classifier.predict_ids(ids)
+            yield rows, answers
+            written += len(rows)
+            unanswered += sum(not answer.label for answer in answers)
+            status.update(f"{written:,} reviews")
 
-    with open_answers(output, reviews.path) as answers, _bar(output is not None) as bar:
-        task = bar.add_task("predicting", total=None)
-        for block in read_ahead(reviews):
-            answers.write(block.rows, classifier.predict_ids(block.ids))
-            bar.update(
-                task,
-                description=f"{answers.written:,} reviews, {rate()}",
-                total=None if block.done is None else 1.0,
-                completed=block.done or 0.0,
-            )
+    with Console(stderr=True, quiet=output is None).status("") as status:
+        write_answers(blocks(), output, Path(reviews.path))
     if output is not None:
-        without = f", {answers.unanswered:,} of them without an answer" * bool(answers.unanswered)
-        print(f"{answers.written:,} reviews{without} -> {output} ({rate()})", file=sys.stderr)
-
-
-def _bar(into_file: bool) -> Progress:
-    """A progress bar on standard error, if that is a terminal without the answers on it."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        transient=True,
-        disable=not console.is_terminal or not (into_file or not sys.stdout.isatty()),
-    )
+        without = f", {unanswered:,} of them without an answer" if unanswered else ""
+        print(f"{written:,} reviews{without} -> {output}", file=sys.stderr)
 
 
 def _show(classifier: SentimentClassifier, text: str) -> None:
-    """Print the answer for a text, the words read and those with the most influence.
-
-    Green words speak for `pos`, red ones for `neg`, where the terminal has colours.
-    """
-    console = Console(highlight=False)
-    answer, influences = classifier.predict_and_explain(text)
-    words = [(_printable(word), value) for word, value in influences]
-    most = max((abs(value) for _, value in words), default=0) or 1.0
-    read = Text(" ").join(Text(word, _style(value, most)) for word, value in words)
+    """Print the answer for a text, the words read and those with the most influence."""
+    console = Console(highlight=False, soft_wrap=True)
+    (answer,) = classifier.predict(text)
     if answer.probability is None:
-        console.print(f"no answer: {answer.reason}", soft_wrap=True)
+        console.print(f"no answer: {answer.reason}")
         return
+    words = [(_printable(word), value) for word, value in classifier.explain(text)]
     strongest = sorted(words, key=lambda pair: -abs(pair[1]))[:_STRONGEST]
-    moved = Text(", ").join(Text(f"{w} {v:+.2f}", _style(v, most)) for w, v in strongest)
-    label = Text(answer.label, f"bold {_COLOURS[answer.label == 'pos']}")
     unknown = f", {answer.unknown_words:.0%} unknown words" if answer.unknown_words else ""
-    console.print(label + Text(f" (positive: {100 * answer.probability:.1f} %){unknown}"))
-    console.print(Text("  read:  ") + read, soft_wrap=True)
-    console.print(Text("  moved: ") + moved, soft_wrap=True)
+    share = f" (positive: {100 * answer.probability:.1f} %){unknown}"
+    console.print(Text.assemble((answer.label, f"bold {_colour(answer.label == 'pos')}"), share))
+    console.print(Text(f"  read:  {' '.join(word for word, _ in words)}"))
+    moved = Text(", ").join(Text(f"{word} {v:+.2f}", _colour(v > 0)) for word, v in strongest)
+    console.print(Text("  moved: ") + moved)
 
 
-def _style(influence: float, most: float) -> str:
-    """Bold from a half, plain below a tenth of the greatest influence in the text."""
-    share = abs(influence) / most
-    if share < 0.1:
-        return ""
-    return f"{'bold ' if share > 0.5 else ''}{_COLOURS[influence > 0]}"
+def _colour(is_positive: bool) -> str:
+    return "green" if is_positive else "red"
 
 
 def _printable(word: str) -> str:

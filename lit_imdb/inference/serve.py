@@ -5,8 +5,6 @@ import socket
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import load
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve a page to type reviews into, and POST /predict for programs.
@@ -32,34 +30,21 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
         ) from error
     classifier = load(ckpt_path)
     # A page elsewhere may point its own name at this machine; only these names are answered.
-    names = ["127.0.0.1", "localhost", "[::1]"] if host in _LOOPBACK else ["*"]
-    with _listen(host, port) as listener:
-        address = f"http://{_shown(host)}:{listener.getsockname()[1]}"
-        print(f"{address} (Ctrl-C stops), {classifier.origin}", flush=True)
-        classifier.origin.warn()
-        # "critical": neither requests nor errors, which could quote a review, reach the log
-        config = uvicorn.Config(
-            make_app(classifier, names), access_log=False, log_level="critical", server_header=False
-        )
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    names = ["127.0.0.1", "localhost"] if host in ("127.0.0.1", "localhost") else ["*"]
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
-        reason = str(reason).partition(" (")[0]  # Python repeats the address there
         raise UserError(
-            f"cannot listen on {_shown(host)}:{port} ({reason}): "
+            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}): "
             "choose another with --port, or --port 0 for any that is free"
         ) from error
     # Connections inherit it; asyncio sets it on its own sockets only. Without it an answer waits
     # for the client's acknowledgement of its header.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    print(f"http://{host}:{listener.getsockname()[1]} (Ctrl-C stops)", flush=True)
+    classifier.origin.report()
+    # "critical": neither requests nor errors, which could quote a review, reach the log
+    config = uvicorn.Config(
+        make_app(classifier, names), access_log=False, log_level="critical", server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
