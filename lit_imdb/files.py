@@ -1,5 +1,6 @@
 """Write a file or a folder whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: It cannot be written; what was at `path` is still there.
     """
+    if path.is_dir():  # said now, not when all is written
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -212,6 +212,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         (["gone.csv"], "gone.csv: No such file"),
         (["in.txt", "--output", "out.xlsx"], "'.xlsx'"),
         (["in.txt", "--output", "no/o.csv"], "no/o.csv: No such file"),
+        (["in.txt", "--output", "folder.csv"], "folder.csv: Is a directory"),
         (["in.txt", "--text", "good"], "expected a file or texts"),
         (["in.txt", "--device", "gpu0"], "device gpu0"),
         (["folder"], "in .txt files"),
@@ -222,6 +223,7 @@ def test_bad_arguments_are_one_line(
 ) -> None:
     (workspace / "in.txt").write_text("good\n")
     (workspace / "folder").mkdir()
+    (workspace / "folder.csv").mkdir()
     assert message in error_line(predict(*args))
 
 
