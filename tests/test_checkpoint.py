@@ -171,7 +171,7 @@ def test_what_a_run_with_lightnings_callbacks_writes_every_command_reads(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
-def test_processes_that_pass_weights_in_a_file_finish_a_run(
+def test_weights_that_processes_pass_in_a_file_are_read(
     strategy: str, run: Run, corpus: Path
 ) -> None:
     two = ("--devices", "2", "--strategy", strategy)
