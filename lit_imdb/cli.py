@@ -18,7 +18,7 @@ from lit_imdb.messages import keep_messages_short
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
-from lit_imdb.training.checkpoint import run_of
+from lit_imdb.training.checkpoint import read_checkpoint, run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.progress import ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
@@ -81,7 +81,9 @@ class CLI(SettingsCLI):
         """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
         run = run_of(str(self.ckpt_path)) if self.ckpt_path else None
         if run is None or self.checkpoint is None:
-            return TensorBoardLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
+            new = TensorBoardLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
+            new.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
+            return new
         return TensorBoardLogger(
             run.parent.parent,
             name=run.parent.name,
@@ -100,7 +102,13 @@ class CLI(SettingsCLI):
         if self.config.fit.trainer.fast_dev_run:
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
             return
-        figures = results.fit_figures(self.trainer, self.history)
+        best = self.best.best_model_path
+        if best and not self.history.epochs:  # processes that are gone have trained: ddp_spawn
+            last = read_checkpoint(Path(best).with_name("last.ckpt"))
+            self.history.load_state_dict(last["callbacks"]["History"])
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+        figures = results.fit_figures(self.trainer, model, datamodule, self.history)
         figures |= self._test_best()
         figures["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:

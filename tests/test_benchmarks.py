@@ -24,6 +24,7 @@ def test_the_benchmarks_run_and_write_every_number(tmp_path: Path) -> None:
     assert numbers["steps"]["fused"][0]["fit"] > 0
 
 
+@pytest.mark.slow
 def test_the_crash_test_sees_a_changed_weight_and_a_changed_metric(
     trained: Trained, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def prepare(seconds: float) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path, tmp_path: Path) -> None:
     process = prepare(60)
     deadline = time.monotonic() + 60
@@ -142,6 +143,7 @@ def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path, tmp_pat
     assert Path("encoded").stat().st_size == 2 * 200
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(corpus: Path) -> None:
     processes = [prepare(1), prepare(1)]
     assert [process.wait(60) for process in processes] == [0, 0]

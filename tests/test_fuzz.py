@@ -1,6 +1,6 @@
 """Random and mutated input: a right answer or a `UserError`, nothing else.
 
-The default run has 10,900 cases, always the same; `pytest -m fuzz` has ten times as many, new ones
+`pytest -m slow` has 10,900 cases, always the same; `pytest -m fuzz` has ten times as many, new ones
 each time.
 """
 
@@ -29,7 +29,7 @@ from lit_imdb.data.text import BASIC_ENGLISH, PAD_ID, TOKENIZERS, WORDS, TextEnc
 from lit_imdb.errors import UserError
 from lit_imdb.training.checkpoint import read_checkpoint
 
-pytestmark = pytest.mark.fuzz
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
 # Any character, lone surrogates included, and pieces that the filter or the vocabulary know.
 PIECES = st.sampled_from(

@@ -74,6 +74,7 @@ def small_package(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path / "site")}
 
 
+@pytest.mark.slow
 def test_a_hub_that_refuses_leaves_the_package_with_one_warning(
     small_package: dict[str, str], workspace: Path
 ) -> None:
@@ -110,6 +111,7 @@ print(module.source, time.monotonic() - start)
     assert float(seconds) < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True], ids=["out of reach", "broken files"])
 def test_a_hub_asked_for_by_name_that_fails_is_an_error(
     broken: bool, files: dict[str, bytes], workspace: Path

@@ -182,7 +182,7 @@ def test_a_checkpoint_has_the_accuracy_of_its_own_weights(
 
 MISTAKES: dict[str, tuple[str, bytes]] = {
     "data row 1: expected a text in the column 'text'": ("in.csv", b"id,review\n1,good\n"),
-    "data row 2: expected a text in the column 'text'": ("in.jsonl", b'{"text": "a"}\n{"text": 5}\n'),
+    "row 2: expected a text in the column 'text'": ("in.jsonl", b'{"text": "a"}\n{"text": 5}\n'),
     "line 2: broken JSON": ("in.jsonl", b'{"text": "good"}\n{"text": \n'),
     "expected at least one review": ("in.csv", b"text\n"),
     "unknown ending '.doc'": ("in.doc", b"good"),

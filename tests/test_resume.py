@@ -107,7 +107,7 @@ def test_a_half_written_temporary_checkpoint_is_never_read(tmp_path: Path, whole
     wait_for_step(folder, process, 20)
     process.kill()
     process.wait()
-    (folder / "logs/imdb/version_0/checkpoints/last.tmp").write_bytes(b"half a file")
+    (folder / "logs/imdb/version_0/checkpoints/.last.ckpt.tmp").write_bytes(b"half a file")
     assert start(folder, "fit", "--ckpt_path", "last").wait() == 0
     assert crash.differences(whole, folder) == []
 
@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert done.status == 2
     assert "No space left" in done.err.splitlines()[-1]
     assert last.read_bytes() == before
-    assert not last.with_suffix(".tmp").exists()
+    assert not last.with_name(".last.ckpt.tmp").exists()
 
 
 def test_a_run_resumes_with_its_own_settings_and_says_what_differs(run: Run, corpus: Path) -> None:

@@ -68,7 +68,7 @@ class Report(Callback):
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         """Show the weights that were tested: those of the best checkpoint."""
-        figures = results.fit_figures(trainer, self._history)  # all processes: it communicates
+        figures = results.fit_figures(trainer, pl_module, trainer.datamodule, self._history)
         if not self._board:
             return
         with self._board.guard("pictures and tables"):

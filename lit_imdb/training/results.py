@@ -12,6 +12,7 @@ from pytorch_lightning.core.saving import save_hparams_to_yaml
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from lit_imdb.files import whole_file
 from lit_imdb.training.history import History
@@ -19,9 +20,8 @@ from lit_imdb.training.history import History
 _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 
 
-def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
+def fit_figures(trainer: Trainer, model: nn.Module, data: Any, history: History) -> dict[str, Any]:
     """Return the metrics of a finished fit; those of the final test are added later."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
     validation = history.tested
     epochs = [epoch["seconds"] for epoch in history.epochs]
     return {
@@ -29,9 +29,7 @@ def fit_figures(trainer: Trainer, history: History) -> dict[str, Any]:
         "reviews": {name: len(split) for name, split in data.splits.items()},
         "skipped_empty": data.counts["skipped"],
         "dropped_duplicates": data.counts["dropped"],
-        "parameters": sum(
-            p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad
-        ),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": len(epochs),
         "best_epoch": validation["epoch"] if history.keeps_best else None,
         "val_acc": validation.get("val/acc"),
