@@ -2,26 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Trained
+from conftest import Trained
 
 from benchmarks import crash
-
-
-@pytest.mark.slow
-def test_the_benchmarks_run_and_write_every_number(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(tmp_path / "all.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for what in ("in `fit`, `fused`", "alone, `fused`", "train.py`", "preparing", "`predict`"):
-        assert what in done.stdout
-    numbers = json.loads((tmp_path / "all.json").read_text())
-    assert numbers["steps"]["fused"][0]["fit"] > 0
 
 
 @pytest.mark.slow
