@@ -1,4 +1,4 @@
-"""The benchmarks run, and the crash test sees what differs."""
+"""The crash test sees what differs."""
 
 import json
 import shutil
