@@ -1,4 +1,4 @@
-"""The `fused` engine: all tokens and the way back as compiled loops, shared among threads.
+"""The `fused` engine: forward and backward passes as compiled loops, shared among threads.
 
 A thread takes some of a batch's reviews through all tokens and cells without waiting for the
 others. Which reviews go together does not depend on the number of threads, so neither does any

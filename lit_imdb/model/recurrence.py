@@ -60,7 +60,7 @@ def reference(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tens
 
 
 def fused(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
-    """The same as compiled loops, with the way back by hand: `lit_imdb.model.fused`."""
+    """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
     return fused_words(cells, inputs.reshape(-1, features), order, masks, begun)
@@ -94,7 +94,7 @@ def cudnn(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
             states = states * mask
         first = states.new_zeros(1, states.shape[1], cell.hidden_size)
         weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        train = torch.is_grad_enabled()  # cuDNN has no way back otherwise
+        train = torch.is_grad_enabled()  # otherwise cuDNN has no backward pass
         states, _ = torch.rnn_tanh(  # (T, B, H)
             states, first, weights, True, 1, 0.0, train, False, False
         )
