@@ -23,7 +23,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, has_begun
+from lit_imdb.model.recurrence import engine_for, padding_of
 from lit_imdb.model.threads import single_torch_thread
 
 Gradients = dict[str, Tensor]
@@ -98,7 +98,7 @@ def test_the_backward_pass_is_the_derivative() -> None:
     weights = [w for cell in cells for w in cell.parameters()]
 
     def last(*_: Tensor) -> Tensor:
-        return fused.last_state(cells, table, ids, masks, has_begun(ids))
+        return fused.last_state(cells, table, ids, masks, padding_of(ids))
 
     assert torch.autograd.gradcheck(last, (table, *weights))
 
@@ -151,9 +151,9 @@ def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int],
 def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:
     net, found = SentimentRNN(9, 6, 5), []
     embedded = torch.randn(4, 3, 6, requires_grad=True)
-    begun = has_begun(torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]))
+    padding = torch.arange(4)
     for net.engine in ("reference", "fused"):
-        found += torch.autograd.grad(net.logits_of(embedded, begun).square().sum(), embedded)
+        found += torch.autograd.grad(net.logits_of(embedded, padding).square().sum(), embedded)
     torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
@@ -199,7 +199,8 @@ def test_tanh_is_within_some_last_digits() -> None:
     x = torch.cat([torch.linspace(-12, 12, 20_001), torch.logspace(-30, 0, 301)])
     with torch.no_grad():
         rows = torch.arange(len(x))[:, None]
-        h = fused.last_state([cell], x[:, None], rows, [None], torch.ones_like(rows) > 0)[:, 0]
+        padding = torch.zeros(len(x)).long()
+        h = fused.last_state([cell], x[:, None], rows, [None], padding)[:, 0]
     expected = torch.tanh(x.double())
     assert ((h - expected).abs() <= 5e-7 * expected.abs()).all()
 

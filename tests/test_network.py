@@ -17,7 +17,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import SentimentClassifier
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import ENGINES, has_begun, hidden_states
+from lit_imdb.model.recurrence import ENGINES, hidden_states, padding_of
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
 
@@ -104,7 +104,7 @@ def test_the_third_cell_counts_in_the_influence_of_words() -> None:
     ids = torch.tensor([[2]])
     embedded = net.embedding(ids).detach().requires_grad_()
     net.engine = "reference"
-    (slope,) = torch.autograd.grad(net.logits_of(embedded, has_begun(ids)).sum(), embedded)
+    (slope,) = torch.autograd.grad(net.logits_of(embedded, padding_of(ids)).sum(), embedded)
     ((_, influence),) = classifier.explain("film")
     assert influence == pytest.approx((slope * embedded).sum().item(), rel=1e-5)
 
@@ -115,7 +115,7 @@ def test_other_cells_go_through_the_plain_loop(cell: nn.Module) -> None:
     net.add_module("cell1", cell)
     ids = torch.tensor([[1, 2], [2, 2]])
     embedded = net.embedding(ids[1:]).detach().requires_grad_()
-    logits = net.logits_of(embedded, has_begun(ids[1:]))
+    logits = net.logits_of(embedded, padding_of(ids[1:]))
     (slope,) = torch.autograd.grad(logits.sum(), embedded)
     expected = net(ids)
     net.engine = "auto"
@@ -164,7 +164,7 @@ def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
 def test_hidden_states_start_from_zero_for_any_number_of_reviews() -> None:
     net = SentimentRNN(20, 4, 3)
     ids = torch.ones(5, 2).long()
-    states = hidden_states(net.cells, net.embedding(ids), [None] * 2, has_begun(ids))
+    states = hidden_states(net.cells, net.embedding(ids), [None] * 2, padding_of(ids))
     first = torch.tanh(net.embedding.weight[1] @ net.cell0.weight_ih.t())
     torch.testing.assert_close(states[0][0], first.expand(5, 3))
     assert [len(layer) for layer in states] == [2, 2]
@@ -175,7 +175,7 @@ def test_hidden_states_stay_zero_until_the_first_word() -> None:
     for cell in net.cells:
         nn.init.ones_(cell.bias_ih)
     ids = torch.tensor([[0, 0, 5, 0, 6], [7, 8, 9, 1, 2], [0, 0, 0, 0, 0]])
-    states = hidden_states(net.cells, net.embedding(ids), [None] * 2, has_begun(ids))
+    states = hidden_states(net.cells, net.embedding(ids), [None] * 2, padding_of(ids))
     for layer in states:
         moved = [[bool(h.any()) for h in state] for state in layer]
         assert moved == [[False, True, False]] * 2 + [[True, True, False]] * 3

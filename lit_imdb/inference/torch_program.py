@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import has_begun
+from lit_imdb.model.recurrence import padding_of
 
 
 class _AnyLength(nn.Module):
@@ -24,14 +24,14 @@ class _AnyLength(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         net, cells = self.net, self.net.cells
         words = net.embedding(ids.t())  # (T, B, E)
-        begun = has_begun(ids).t().unsqueeze(2)  # (T, B, 1)
+        padding = padding_of(ids).unsqueeze(1)  # (B, 1)
 
         def more(t: Tensor, *hidden: Tensor) -> Tensor:
             return torch.lt(t, words.shape[0])
 
         def step(t: Tensor, *hidden: Tensor) -> tuple[Tensor, ...]:
             below = words.index_select(0, t.unsqueeze(0)).squeeze(0)  # (B, E)
-            reads = begun.index_select(0, t.unsqueeze(0)).squeeze(0)  # (B, 1)
+            reads = t >= padding  # (B, 1)
             after = [t + 1]
             for cell, before in zip(cells, hidden, strict=True):
                 below = cell(below, before) * reads  # (B, H), 0 in front of the first word

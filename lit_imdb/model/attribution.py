@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import has_begun
+from lit_imdb.model.recurrence import padding_of
 
 
 def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
@@ -19,6 +19,6 @@ def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
     """
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
-        (gradient,) = torch.autograd.grad(net.logits_of(embedded, has_begun(ids)).sum(), embedded)
+        (gradient,) = torch.autograd.grad(net.logits_of(embedded, padding_of(ids)).sum(), embedded)
     influence: Tensor = (gradient * embedded.detach()).sum(2)  # (B, T)
     return influence

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, fused, has_begun
+from lit_imdb.model.recurrence import engine_for, fused, padding_of
 
 
 def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
@@ -27,5 +27,5 @@ class _Folded:
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> Tensor:
-        logit: Tensor = self._head(self._states.last_state(ids, has_begun(ids))).squeeze(1)  # (B,)
+        logit: Tensor = self._head(self._states.last_state(ids, padding_of(ids))).squeeze(1)  # (B,)
         return logit

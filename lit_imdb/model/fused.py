@@ -31,7 +31,7 @@ def last_state(
     table: Tensor,
     ids: Tensor,
     masks: Sequence[Tensor | None],
-    begun: Tensor,
+    padding: Tensor,
 ) -> Tensor:
     """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
 
@@ -40,7 +40,7 @@ def last_state(
         table: (V, E).
         ids: Row numbers (B, T).
         masks: See `recurrence.hidden_states`.
-        begun: See there; once a review has begun, all its tokens count.
+        padding: See there.
 
     Raises:
         IndexError: The table has no such row.
@@ -49,7 +49,7 @@ def last_state(
     """
     weights = _weights(cells)
     _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
-    last: Tensor = _Unrolled.apply(table, ids, _padding(begun), tuple(masks), *weights)  # type: ignore[no-untyped-call]
+    last: Tensor = _Unrolled.apply(table, ids, padding, tuple(masks), *weights)  # type: ignore[no-untyped-call]
     return last
 
 
@@ -77,9 +77,9 @@ class Evaluation:
         unused, *others = self._stack[0]
         self._stack[0] = unused[:0], *others  # the table has it
 
-    def last_state(self, ids: Tensor, begun: Tensor) -> Tensor:
-        """(B, H) of ids and begun (B, T); raises IndexError as above."""
-        words, padding = _checked(ids, self._words).numpy(), _padding(begun).numpy()
+    def last_state(self, ids: Tensor, padding: Tensor) -> Tensor:
+        """(B, H) of ids (B, T) and padding (B,); raises IndexError as above."""
+        words, places = _checked(ids, self._words).numpy(), padding.numpy()
         reviews, steps = words.shape
         pieces, dtype = _pieces(reviews), self._table.dtype
         last = np.empty((reviews, self._hidden), dtype)
@@ -89,7 +89,7 @@ class Evaluation:
             for features, (w_ih, bias, w_hh) in zip(self._features, self._stack, strict=True):
                 mask = np.ones((len(read), features), dtype)
                 h = np.empty((steps, _rows(len(read)), len(w_hh)), dtype)
-                kernels.forward(below, read, padding[pieces[piece]], mask, w_ih, bias, w_hh, h)
+                kernels.forward(below, read, places[pieces[piece]], mask, w_ih, bias, w_hh, h)
                 below, read = _as_table(h, len(read))
             last[pieces[piece]] = h[-1, : len(read), : self._hidden]
 
@@ -222,11 +222,6 @@ def _padded(values: Tensor) -> Array:
     padded[tuple(slice(size) for size in values.shape)] = values.detach()
     array: Array = padded.numpy()
     return array
-
-
-def _padding(begun: Tensor) -> Tensor:
-    """Places in front of each review's first word (B,)."""
-    return (~begun).sum(1)
 
 
 def _checked(ids: Tensor, rows: int) -> Tensor:

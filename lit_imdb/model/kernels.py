@@ -223,11 +223,12 @@ def forward(table, ids, padding, mask, w_ih, bias, w_hh, h):
             _add_product(now, h[t - 1, :end], w_hh)
         for n in range(end):
             row = now[n]
-            for j in range(len(row)):
-                row[j] = _tanh(row[j])
-        for n in range(reviews):
-            if t < padding[n]:
-                now[n, :] = 0
+            if n < reviews and t < padding[n]:
+                for j in range(len(row)):
+                    row[j] = 0
+            else:
+                for j in range(len(row)):
+                    row[j] = _tanh(row[j])
 
 
 @_Compiled
@@ -264,11 +265,12 @@ def backward(
         for n in range(reviews):  # d of the padding stays 0
             slope, row, state = g[n], d[n], h[t, n]
             if t < padding[n]:
-                row[:] = 0
-                continue
-            for j in range(len(row)):
-                row[j] = slope[j] * (1 - state[j] * state[j])
-                bias_grad[j] += row[j]
+                for j in range(len(row)):
+                    row[j] = 0
+            else:
+                for j in range(len(row)):
+                    row[j] = slope[j] * (1 - state[j] * state[j])
+                    bias_grad[j] += row[j]
         _gather(table, ids, t, mask, inputs)
         _add_product(w_ih_grad, d.T, inputs)
         if t:

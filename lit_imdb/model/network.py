@@ -102,22 +102,22 @@ class SentimentRNN(nn.Module):
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
         engine = recurrence.engine_for(self.engine, ids.device, self.cells)
-        begun = recurrence.has_begun(ids)  # (B, T)
+        padding = recurrence.padding_of(ids)  # (B,)
         if engine is recurrence.fused and self.looks_up_plainly:
             masks = masks or [None] * len(self.cells)
-            hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks, begun)
+            hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks, padding)
             return self._logit(hidden)
         # token by token, (T, B, E) in memory: the order in which the cells read
-        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), begun, masks)
+        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), padding, masks)
 
-    def logits_of(self, embedded: Tensor, begun: Tensor, masks: Masks | None = None) -> Tensor:
-        """Logits (B,) of embedded tokens (B, T, E) and of where reviews have begun, bool (B, T).
+    def logits_of(self, embedded: Tensor, padding: Tensor, masks: Masks | None = None) -> Tensor:
+        """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read.
 
         Masks of None leave every cell's input alone.
         """
         cells = self.cells
         engine = recurrence.engine_for(self.engine, embedded.device, cells)
-        return self._logit(engine(cells, embedded, masks or [None] * len(cells), begun))
+        return self._logit(engine(cells, embedded, masks or [None] * len(cells), padding))
 
     def _logit(self, hidden: Tensor) -> Tensor:
         logit: Tensor = self.head(hidden).squeeze(1)  # (B,) of (B, H)

@@ -27,12 +27,14 @@ Masks = Sequence[Tensor | None]
 Engine = Callable[[Cells, Tensor, Masks, Tensor], Tensor]
 
 
-def has_begun(ids: Tensor) -> Tensor:
-    """Whether a review's first word has been reached, bool (B, T) of ids (B, T)."""
-    return (ids != PAD_ID).cumsum(1) > 0
+def padding_of(ids: Tensor) -> Tensor:
+    """Places in front of each review's first word (B,) of ids (B, T); T if it has none."""
+    return (ids == PAD_ID).long().cumprod(1).sum(1)
 
 
-def hidden_states(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> list[list[Tensor]]:
+def hidden_states(
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor
+) -> list[list[Tensor]]:
     """Every hidden state (B, H) of every cell: `states[cell][t]`.
 
     Args:
@@ -40,51 +42,51 @@ def hidden_states(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> 
         inputs: (B, T, E).
         masks: For each cell what its input is multiplied with at every token, (B, E) or (B, H), or
             None. Dropout: Keras's SimpleRNNCell draws one mask per review, not per token.
-        begun: Whether a review's first word has been reached, bool (B, T).
+        padding: Places in front of each review's first word (B,).
     """
     states: list[list[Tensor]] = [[] for _ in cells]
     hidden = [inputs.new_zeros(len(inputs), cell.hidden_size) for cell in cells]  # (B, H) each
-    for word, reads in zip(inputs.unbind(1), begun.unbind(1), strict=True):  # (B, E), (B,)
+    for t, word in enumerate(inputs.unbind(1)):  # (B, E)
+        reads = (t >= padding).unsqueeze(1)  # (B, 1)
         below = word
         for layer, (cell, mask) in enumerate(zip(cells, masks, strict=True)):
             state = cell(below if mask is None else below * mask, hidden[layer])
-            hidden[layer] = state * reads.unsqueeze(1)  # in front of the first word it stays 0
+            hidden[layer] = state * reads  # in front of the first word it stays 0
             below = hidden[layer]
             states[layer].append(below)
     return states
 
 
-def reference(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
+def reference(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
     """The last hidden state (B, H) of the last cell, by the plain loop."""
-    return hidden_states(cells, inputs, masks, begun)[-1][-1]
+    return hidden_states(cells, inputs, masks, padding)[-1][-1]
 
 
-def fused(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
+def fused(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
     """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
-    return fused_words(cells, inputs.reshape(-1, features), order, masks, begun)
+    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding)
 
 
-def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks, begun: Tensor) -> Tensor:
+def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor) -> Tensor:
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import last_state  # imports numba: 0.15 s
 
     table = table.to(cells[0].weight_ih.dtype)
     if torch.compiler.is_compiling():  # it cannot look into other compiled code
-        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks, begun)  # type: ignore[no-untyped-call]
+        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks, padding)  # type: ignore[no-untyped-call]
         return last
-    return last_state(cells, table, ids, masks, begun)
+    return last_state(cells, table, ids, masks, padding)
 
 
-def cudnn(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
+def cudnn(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
     """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token.
 
     It reads every token, so reviews are shifted to begin at the first place, and the state that
     counts is the one at their last word.
     """
     reviews, steps, features = inputs.shape
-    padding = (~begun).sum(1)  # (B,), places in front of the first word
     place = torch.arange(steps, device=inputs.device)  # (T,)
     place = (place.unsqueeze(1) + padding) % steps  # (T, B), where the word at each place stands
     states = inputs.transpose(0, 1)  # (T, B, E)
@@ -99,7 +101,8 @@ def cudnn(cells: Cells, inputs: Tensor, masks: Masks, begun: Tensor) -> Tensor:
             states, first, weights, True, 1, 0.0, train, False, False
         )
     last = (steps - 1 - padding).clamp(min=0).view(1, -1, 1)  # (1, B, 1)
-    return states.gather(0, last.expand(1, *states.shape[1:]))[0] * begun[:, -1:]  # (B, H)
+    hidden = states.gather(0, last.expand(1, *states.shape[1:]))[0]  # (B, H)
+    return hidden * (padding < steps).unsqueeze(1)
 
 
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lit_imdb.data.loader import Split
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import has_begun, hidden_states
+from lit_imdb.model.recurrence import hidden_states, padding_of
 
 _REVIEWS = 32  # B
 SATURATED = 0.95  # |h| above it: the slope of tanh, 1 - h^2, is below 0.1
@@ -50,7 +50,7 @@ def measure(net: SentimentRNN, ids: Tensor, labels: Tensor) -> Trainability:
     """Run ids (B, T) and labels (B,) through the plain loop and back, without dropout."""
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone())  # (B, T, E)
-        states = hidden_states(net.cells, embedded, [None] * len(net.cells), has_begun(ids))
+        states = hidden_states(net.cells, embedded, [None] * len(net.cells), padding_of(ids))
         logits = net.head(states[-1][-1]).squeeze(1)  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
         every = [state for cell in states for state in cell]  # L T of (B, H)
