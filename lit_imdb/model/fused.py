@@ -218,9 +218,9 @@ def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tupl
 
 
 def _padded(values: Tensor) -> Array:
-    padded = values.new_zeros([_up(size, kernels.NUMBERS) for size in values.shape])
-    padded[tuple(slice(size) for size in values.shape)] = values.detach()
-    array: Array = padded.numpy()
+    lacking = [(0, -size % kernels.NUMBERS) for size in reversed(values.shape)]
+    padded = nn.functional.pad(values.detach(), [zeros for pair in lacking for zeros in pair])
+    array: Array = padded.contiguous().numpy()
     return array
 
 
