@@ -37,14 +37,16 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def gradients_of(net: SentimentRNN, engine: str, ids: Tensor, seed: int | None) -> Gradients:
+def gradients_of(
+    net: SentimentRNN, engine: str, ids: Tensor, seed: int | None, every: bool = False
+) -> Gradients:
     """Logits, and the gradient of each trained parameter; dropout masks where there is a seed."""
     net.zero_grad()
     net.engine = engine
     none = [None] * len(net.cells)
     masks = none if seed is None else net.draw_masks(len(ids), torch.Generator().manual_seed(seed))
-    logits = net(ids, masks)
-    (logits * torch.linspace(-1, 2, len(ids), dtype=logits.dtype)).sum().backward()
+    logits = net(ids, masks, every)
+    (logits.t() * torch.linspace(-1, 2, len(ids), dtype=logits.dtype)).sum().backward()
     found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
     return {"logits": logits.detach(), **found}
 
@@ -53,11 +55,12 @@ def gradients_of(net: SentimentRNN, engine: str, ids: Tensor, seed: int | None) 
 SIZES = [(1, 1, 2, 1, 1), (3, 4, 9, 7, 5), (33, 3, 20, 17, 18), (70, 2, 5, 33, 16)]
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_it_equals_the_plain_loop(
-    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None
+    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None, every: bool
 ) -> None:
     torch.manual_seed(0)
     reviews, tokens, words, embedding, hidden = size
@@ -69,8 +72,8 @@ def test_it_equals_the_plain_loop(
     ids = torch.randint(words, (reviews, tokens))
     for number, review in enumerate(ids):
         review[: number % (tokens + 1)] = 0  # padding: reviews of 0 to T words
-    expected = gradients_of(net, "reference", ids, seed)
-    found = gradients_of(net, "fused", ids, seed)
+    expected = gradients_of(net, "reference", ids, seed, every)
+    found = gradients_of(net, "fused", ids, seed, every)
     assert found.keys() == expected.keys() == {"logits", *dict(net.named_parameters())}
     close = 1e-5 if dtype == torch.float32 else 1e-10
     for name, value in expected.items():
@@ -98,7 +101,7 @@ def test_the_backward_pass_is_the_derivative() -> None:
     weights = [w for cell in cells for w in cell.parameters()]
 
     def last(*_: Tensor) -> Tensor:
-        return fused.last_state(cells, table, ids, masks, padding_of(ids))
+        return fused.unroll(cells, table, ids, masks, padding_of(ids))
 
     assert torch.autograd.gradcheck(last, (table, *weights))
 
@@ -200,7 +203,7 @@ def test_tanh_is_within_some_last_digits() -> None:
     with torch.no_grad():
         rows = torch.arange(len(x))[:, None]
         padding = torch.zeros(len(x)).long()
-        h = fused.last_state([cell], x[:, None], rows, [None], padding)[:, 0]
+        h = fused.unroll([cell], x[:, None], rows, [None], padding)[:, 0]
     expected = torch.tanh(x.double())
     assert ((h - expected).abs() <= 5e-7 * expected.abs()).all()
 

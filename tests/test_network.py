@@ -64,16 +64,20 @@ def test_folded_network_for_evaluation_equals_keras(keras: dict[str, Tensor]) ->
     torch.testing.assert_close(logits, keras["logits"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_has_the_gradients_of_the_plain_loop(
-    engine: str, keras: dict[str, Tensor]
+def test_every_engine_has_the_logits_and_gradients_of_the_plain_loop(
+    engine: str, every: bool, keras: dict[str, Tensor]
 ) -> None:
-    gradients = []
+    found = []
     for name in ("reference", engine):
         net = network_of(keras, name)
-        net(keras["ids"], (keras["mask0"], keras["mask1"])).square().sum().backward()
-        gradients.append({n: p.grad for n, p in net.named_parameters() if p.requires_grad})
-    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+        logits = net(keras["ids"], (keras["mask0"], keras["mask1"]), every)
+        logits.square().sum().backward()
+        gradients = {n: p.grad for n, p in net.named_parameters() if p.requires_grad}
+        found.append({"logits": logits.detach(), **gradients})
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
+    assert found[0]["logits"].shape == (keras["ids"].shape if every else keras["ids"].shape[:1])
 
 
 @pytest.mark.parametrize("dropout", [0, 0.5])
