@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.errors import UserError
+from lit_imdb.model.cudnn import cudnn
 from lit_imdb.model.threads import single_torch_thread
 
 Cells = Sequence[nn.RNNCell]
@@ -95,34 +96,6 @@ def fused_words(
         states: Tensor = torch.compiler.disable(unroll)(cells, table, ids, masks, padding, every)  # type: ignore[no-untyped-call]
         return states
     return unroll(cells, table, ids, masks, padding, every)
-
-
-def cudnn(
-    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
-) -> Tensor:
-    """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token.
-
-    It reads every token, so reviews are shifted to begin at the first place, and the states back.
-    """
-    reviews, steps, features = inputs.shape
-    place = torch.arange(steps, device=inputs.device)  # (T,)
-    place = (place.unsqueeze(1) + padding) % steps  # (T, B), where the word at each place stands
-    states = inputs.transpose(0, 1)  # (T, B, E)
-    states = states.gather(0, place.unsqueeze(2).expand(steps, reviews, features))
-    for cell, mask in zip(cells, masks, strict=True):
-        if mask is not None:
-            states = states * mask
-        first = states.new_zeros(1, states.shape[1], cell.hidden_size)
-        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        train = torch.is_grad_enabled()  # otherwise cuDNN has no backward pass
-        states, _ = torch.rnn_tanh(  # (T, B, H)
-            states, first, weights, True, 1, 0.0, train, False, False
-        )
-    asked = torch.arange(0 if every else steps - 1, steps, device=inputs.device)  # (T,) or (1,)
-    place = asked.unsqueeze(1) - padding  # (T, B), below 0 in front of the first word
-    index = place.clamp(min=0).unsqueeze(2).expand(-1, -1, states.shape[2])
-    found = states.gather(0, index) * (place >= 0).unsqueeze(2)  # (T, B, H)
-    return found.transpose(0, 1) if every else found[0]
 
 
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
