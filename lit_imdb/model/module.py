@@ -40,9 +40,9 @@ class LitSentiment(LightningModule):
         if not lr > 0:
             raise UserError(f"--model.lr {lr}: expected more than 0")
         self.lr = lr
-        self.net = SentimentRNN(**network)
-        defaults = {k: p.default for k, p in inspect.signature(SentimentRNN).parameters.items()}
-        self.save_hyperparameters({"lr": lr, **defaults, **network})
+        self.net = self.make_network(**network)
+        self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
+        self.save_hyperparameters()  # those given, to subclasses too
         self._folded: Callable[[Tensor], Tensor] = self.net.forward
         self.train_metrics = RunningMetrics()  # since the last log line
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
@@ -50,6 +50,10 @@ class LitSentiment(LightningModule):
         self.logs_now = False  # whether this training step has a log line
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
         self.evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
+
+    def make_network(self, **network: Any) -> SentimentRNN:
+        """Return the network: override it for one of your own."""
+        return SentimentRNN(**network)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
@@ -59,7 +63,7 @@ class LitSentiment(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
         logits = self.net(ids, self.net.draw_masks(len(ids), self._mask_generator()))  # (B,)
-        loss = binary_cross_entropy_with_logits(logits, labels)
+        loss = binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
         self.train_metrics.update(loss, logits, labels)
         self.logs_now = self._is_log_step(batch_idx)
         if self.logs_now:
@@ -133,7 +137,7 @@ class LitSentiment(LightningModule):
     def _log_evaluation(self, split: str, loss: MeanMetric, accuracy: BinaryAccuracy) -> None:
         # batch by batch: a sum over all would depend on the number of threads in its last digit
         sums = [
-            binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+            binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
             for logits, labels in self.evaluated
         ]
         logits, labels = map(torch.cat, zip(*self.evaluated, strict=True))
@@ -169,3 +173,8 @@ class LitSentiment(LightningModule):
                 f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
                 f"{self.lr:g}; the checkpoints written before are good"
             )
+
+
+def _defaults(network: type[SentimentRNN]) -> dict[str, Any]:
+    parameters = inspect.signature(network).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
