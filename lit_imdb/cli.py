@@ -27,11 +27,17 @@ from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, Optimi
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, beside those that the user's checkpoint callbacks keep."""
+
+    state_key = "ModelCheckpoint of best.ckpt"  # theirs may have the same settings
+
+
 class CLI(SettingsCLI):
     """Runs in `logs/imdb/version_N`: their trainer, their commands and what they report."""
 
     def __init__(self, args: list[str]) -> None:
-        self.best = ModelCheckpoint(
+        self.best = BestCheckpoint(
             filename="best", monitor="val/acc", mode="max", enable_version_counter=False
         )
         self.history = History(self.best)
