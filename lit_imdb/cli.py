@@ -58,7 +58,8 @@ class CLI(SettingsCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add what every run has and the user has not brought: folder, checkpoints, bar."""
         config = self.config_init[self.subcommand].trainer
-        set_optimizer(self.model, self.config[self.subcommand])
+        saved = (self.checkpoint or {}).get("lr_schedulers", [])
+        set_optimizer(self.model, self.config[self.subcommand], saved)
         callbacks = _as_list(config.callbacks)
         has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:
