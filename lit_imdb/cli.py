@@ -1,6 +1,7 @@
 """The commands fit, validate and test: their trainer and what they report."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
 from lit_imdb.training.checkpoint import read_checkpoint, run_of
 from lit_imdb.training.history import History
-from lit_imdb.training.progress import ProgressBar
+from lit_imdb.training.progress import EpochLines, ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
 
 
@@ -32,6 +33,7 @@ class CLI(SettingsCLI):
             filename="best", monitor="val/acc", mode="max", enable_version_counter=False
         )
         self.history = History(self.best)
+        self.report: Report | None = None
         super().__init__(args)
 
     def before_instantiate_classes(self) -> None:
@@ -53,7 +55,10 @@ class CLI(SettingsCLI):
         callbacks: list[Callback] = [*own] if isinstance(own, list) else [own]
         has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:
-            callbacks.append(ProgressBar())
+            if sys.stderr.isatty():
+                callbacks.append(ProgressBar())
+            else:
+                kwargs["enable_progress_bar"] = False  # a log file has no use for it
         logger = config.logger
         if self.subcommand != "fit":
             callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
@@ -66,9 +71,10 @@ class CLI(SettingsCLI):
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
             callbacks += [self.history, LambdaCallback(on_train_start=results.write_hparams)]
-            callbacks.append(OptimizerCheck())
+            callbacks += [OptimizerCheck(), EpochLines(self.history)]
             if self.config.fit.report:
-                callbacks.append(Report(self.history))
+                self.report = Report(self.history)
+                callbacks.append(self.report)
         plugins = [*(config.plugins or []), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(
@@ -159,21 +165,22 @@ class CLI(SettingsCLI):
 
     def _report_fit(self, figures: dict[str, Any]) -> None:
         if isinstance(self.trainer.logger, TensorBoardLogger):
-            config = json.loads(self.parser.dump(self.config, format="json"))
+            config, default = (
+                json.loads(self.parser.dump(settings, format="json"))
+                for settings in (self.config, self.parser.parse_args(["fit"]))
+            )
+            figures["changed"] = results.changes(config["fit"], default["fit"])
             used = {"model": self.model.hparams, "data": self.datamodule.hparams}
             for group, hparams in used.items():
                 for name in ("lr", "batch_size"):
                     if name in hparams and hparams[name] != config["fit"][group][name]:
                         figures[f"found_{name}"] = hparams[name]  # by a callback
+                        figures["changed"][f"{group}.{name}"] = hparams[name]
                 config["fit"][group].update(hparams)
-            results.write_results(Path(self.trainer.logger.log_dir), figures, config)
-            shown = {f"hp/{name}": figures[name] for name in ("val_acc", "test_acc", "val_loss")}
-            self.trainer.logger.log_hyperparams(
-                {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},
-                # without validation there are no metrics of it
-                {name: value for name, value in shown.items() if value is not None},
-                step=self.trainer.global_step,
-            )
+            content = results.write_results(Path(figures["run"]), figures, config)
+            if self.report:
+                self.report.write(self.trainer, self.model, content)
+            results.log_hparams(self.trainer, content)
             self.trainer.logger.finalize("success")
         results.print_table("lit-imdb", results.fit_rows(figures))
 
