@@ -23,6 +23,7 @@ from lit_imdb.training.checkpoint import read_checkpoint, run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.progress import EpochLines, ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
+from lit_imdb.training.tensorboard import RunLogger, log_hparams
 
 
 class CLI(SettingsCLI):
@@ -87,10 +88,10 @@ class CLI(SettingsCLI):
         """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
         run = run_of(str(self.ckpt_path)) if self.ckpt_path else None
         if run is None or self.checkpoint is None:
-            new = TensorBoardLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
+            new = RunLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
             new.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
             return new
-        return TensorBoardLogger(
+        return RunLogger(
             run.parent.parent,
             name=run.parent.name,
             version=run.name,
@@ -180,7 +181,7 @@ class CLI(SettingsCLI):
             content = results.write_results(Path(figures["run"]), figures, config)
             if self.report:
                 self.report.write(self.trainer, self.model, content)
-            results.log_hparams(self.trainer, content)
+            log_hparams(self.trainer, content)
             self.trainer.logger.finalize("success")
         results.print_table("lit-imdb", results.fit_rows(figures))
 

@@ -36,7 +36,10 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     table.add_column("val", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
     for run in found:
-        changed = [f"{name.rpartition('.')[2]} {value}" for name, value in run["changed"].items()]
+        changed = [
+            f"{name.rpartition('.')[2]}\N{NO-BREAK SPACE}{value}"
+            for name, value in run["changed"].items()
+        ]
         unfinished = "" if run["test_acc"] is not None else "(not finished)"
         words = ", ".join([*changed, unfinished] if unfinished else changed)
         val = _percent(run["val_acc"]) + (" *" if run["best"] else "  ")

@@ -15,8 +15,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb.files import whole_file
-from lit_imdb.report import gradients
 from lit_imdb.report.answers import Answers
+from lit_imdb.report.gradients import measure
 from lit_imdb.report.page import Shown, html_of
 from lit_imdb.report.panels import PANELS, Run
 from lit_imdb.training.history import History
@@ -60,7 +60,7 @@ class Report(Callback):
         step = trainer.global_step - 1
         with self._guard("the validation"):
             answers = Answers.of(trainer, pl_module, "val")
-            _, vanishing = gradients.measure(pl_module.net, trainer.datamodule.splits["val"])
+            _, vanishing = measure(pl_module.net, trainer.datamodule.splits["val"])
             numbers = {f"val/{name}": value for name, value in answers.scalars().items()}
             numbers |= {f"vanishing/{name}": value for name, value in vanishing.items()}
             for tag, value in numbers.items():

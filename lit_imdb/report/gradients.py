@@ -30,7 +30,7 @@ def measure(net: SentimentRNN, split: Split) -> tuple[Tensor, dict[str, float]]:
     """
     rows = (split.ids[:, 0] != PAD_ID).nonzero().squeeze(1)
     if len(rows) < _REVIEWS:
-        rows = torch.arange(len(split))
+        rows = torch.arange(len(split.labels))
     rows = rows[torch.linspace(0, len(rows) - 1, min(_REVIEWS, len(rows))).long()]
     device = net.head.weight.device
     ids, labels = split.ids[rows].int().to(device), split.labels[rows].to(device)  # (B, T), (B,)

@@ -35,7 +35,7 @@ def html_of(results: Mapping[str, Any], sections: Mapping[str, Sequence[Shown]])
         "accuracy": f"{100 * results['test_acc']:.1f} %",
         "of": f"of {count:,} test reviews right"
         + (f", with the weights of epoch {epoch}" if epoch else ""),
-        "summary": _table(Table([], list(_summary(results).items()))),
+        "summary": html_table(Table([], list(_summary(results).items()))),
         "settings": html.escape(json.dumps(results["config"], indent=2)),
         "sections": "\n".join(parts),
     }
@@ -68,13 +68,14 @@ def _panel(title: str, caption: str, content: bytes | Table) -> str:
     caption = re.sub(r"(--[\w.]+\w)", r"<code>\1</code>", html.escape(caption))
     title = html.escape(title)
     if isinstance(content, Table):
-        return f'<div class="wide"><h3>{title}</h3><p>{caption}</p>\n{_table(content)}</div>'
+        return f'<div class="wide"><h3>{title}</h3><p>{caption}</p>\n{html_table(content)}</div>'
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     image = f'<img alt="{title}" width="600" height="450" src="{source}">'
     return f"<figure><h3>{title}</h3>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _table(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """Return a table in which every text is escaped and on one line."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.header)
     lines = ["".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in table.rows]
     rows = "\n".join(f"<tr>{line}</tr>" for line in [head, *lines] if line)

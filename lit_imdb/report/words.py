@@ -75,7 +75,7 @@ class WordSpace:
         centred = self.vectors.double() - self.vectors.double().mean(0)  # (W, E)
         _, directions = torch.linalg.eigh(centred.t() @ centred)  # ascending
         points: Tensor = centred @ directions[:, -2:].flip(1)
-        points[:, 0] *= -1 if points[:, 0] @ (self.polarity - 0.5) < 0 else 1
+        points[:, 0] *= -1 if points[:, 0] @ (self.polarity.double() - 0.5) < 0 else 1
         return points
 
 

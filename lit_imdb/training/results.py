@@ -16,7 +16,6 @@ from pytorch_lightning.core.saving import save_hparams_to_yaml
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
-from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 from torch import nn
 
 from lit_imdb.clock import STARTED
@@ -86,8 +85,10 @@ def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) ->
     versions["python"] = platform.python_version()
     elapsed = time.perf_counter() - STARTED
     start = datetime.now().astimezone() - timedelta(seconds=elapsed)
+    changed = figures["changed"].items()
     content = {
         **figures,
+        "changed": dict(sorted(changed, key=lambda item: not item[0].startswith("model."))),
         "date": start.isoformat(" ", "seconds"),
         "seconds_total": elapsed,
         "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores, {figures['device']}",
@@ -125,33 +126,6 @@ def write_hparams(trainer: Trainer, module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         hparams = {**module.hparams, **data.hparams}
         save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
-
-
-def log_hparams(trainer: Any, results: Mapping[str, Any]) -> None:
-    """Log a run's settings and the metrics of its kept epoch for TensorBoard's HPARAMS.
-
-    It sorts the settings by name and shows the first five: numbers in front keep this order.
-    """
-    settings: dict[str, Any] = {
-        "lr": None,
-        "changed": ", ".join(f"{name} {value}" for name, value in results["changed"].items()),
-        "precision": trainer.precision,
-        "seed": results["seed"],
-        "max_epochs": trainer.max_epochs,
-    }
-    settings |= {**trainer.lightning_module.hparams, **trainer.datamodule.hparams}
-    plain = {name: v for name, v in settings.items() if isinstance(v, str | int | float)}
-    names = {name: f"{number:02} {name}" for number, name in enumerate(plain)}
-    metrics = {f"val/kept_{name}": results[f"val_{name}"] for name in ("acc", "loss")}
-    metrics = {name: value for name, value in metrics.items() if value is not None}
-    columns = [HParam(long, display_name=name) for name, long in names.items()]
-    shown = [Metric(name) for name in (*metrics, "test/acc", "test/loss")]
-    trainer.logger.log_metrics(metrics, trainer.global_step)
-    for summary in (
-        hparams_config_pb(columns, shown),
-        hparams_pb({names[name]: value for name, value in plain.items()}),
-    ):
-        trainer.logger.experiment.file_writer.add_summary(summary)
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:
