@@ -1,6 +1,7 @@
 """The commands fit, validate and test: their trainer and what they report."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from lit_imdb.training import results
 from lit_imdb.training.checkpoint import link_run, read_checkpoint, run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
-from lit_imdb.training.progress import ProgressBar
+from lit_imdb.training.progress import EpochLines, ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
+from lit_imdb.training.tensorboard import RunLogger, log_hparams
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
@@ -41,6 +43,7 @@ class CLI(SettingsCLI):
             filename="best", monitor="val/acc", mode="max", enable_version_counter=False
         )
         self.history = History(self.best)
+        self.report: Report | None = None
         super().__init__(args)
 
     def before_instantiate_classes(self) -> None:
@@ -63,7 +66,10 @@ class CLI(SettingsCLI):
         callbacks = _as_list(config.callbacks)
         has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:
-            callbacks.append(ProgressBar())
+            if sys.stderr.isatty():
+                callbacks.append(ProgressBar())
+            else:
+                kwargs["enable_progress_bar"] = False  # a log file has no use for it
         logger = config.logger
         if self.subcommand != "fit":
             callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
@@ -80,9 +86,10 @@ class CLI(SettingsCLI):
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last, LambdaCallback(on_train_start=link_run)]
             callbacks += [self.history, LambdaCallback(on_train_start=results.write_hparams)]
-            callbacks.append(OptimizerCheck())
+            callbacks += [OptimizerCheck(), EpochLines(self.history)]
             if self.config.fit.report:
-                callbacks.append(Report(self.history))
+                self.report = Report(self.history)
+                callbacks.append(self.report)
         plugins = [*_as_list(config.plugins), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(
@@ -95,10 +102,10 @@ class CLI(SettingsCLI):
         """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
         run = run_of(self.ckpt_path) if self.ckpt_path else None
         if run is None or self.checkpoint is None:
-            new = TensorBoardLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
+            new = RunLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
             new.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
             return new
-        return TensorBoardLogger(
+        return RunLogger(
             run.parent.parent,
             name=run.parent.name,
             version=run.name,
@@ -173,7 +180,11 @@ class CLI(SettingsCLI):
 
     def _report_fit(self, figures: dict[str, Any]) -> None:
         if self.trainer.loggers:
-            config = json.loads(self.parser.dump(self.config, format="json"))
+            config, default = (
+                json.loads(self.parser.dump(settings, format="json"))
+                for settings in (self.config, self.parser.parse_args(["fit"]))
+            )
+            figures["changed"] = results.changes(config["fit"], default["fit"])
             used = {"model": self.model.hparams, "data": self.datamodule.hparams}
             for group, hparams in used.items():
                 given = config["fit"][group]
@@ -181,18 +192,15 @@ class CLI(SettingsCLI):
                 for name in ("lr", "batch_size"):
                     if name in hparams and hparams[name] != given.get(name):
                         figures[f"found_{name}"] = hparams[name]  # by a callback
+                        figures["changed"][f"{group}.{name}"] = hparams[name]
                 given |= hparams
-            results.write_results(Path(figures["run"]), figures, config)
-        # without validation there are no metrics of it
-        names = [name for name in ("val_acc", "test_acc", "val_loss") if figures[name] is not None]
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(
-                    {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},
-                    {f"hp/{name}": figures[name] for name in names},
-                    step=self.trainer.global_step,
-                )
-                logger.finalize("success")
+            content = results.write_results(Path(figures["run"]), figures, config)
+            if self.report:
+                self.report.write(self.trainer, self.model, content)
+            for logger in self.trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    log_hparams(logger, self.trainer, content)
+                    logger.finalize("success")
         results.print_table("lit-imdb", results.fit_rows(figures))
 
 
