@@ -49,6 +49,8 @@ class TrainerParser(Parser, LightningArgumentParser):
             key, reasons = where.groups()
             if option := re.search(r"Option '(\w+)' is not accepted", reasons):
                 message = f"unrecognized arguments: --{key}.{option[1]}"
+            elif problem := re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", reasons):
+                message = f"--{key} {problem[1]}: {problem[2]}"
             elif inner := re.search(r'(?s)Parser key "([\w.]+)":\s*(.*?)\s*; see `', reasons):
                 message = f'Parser key "{key}.{inner[1]}": {inner[2]}'
         return super().error(message, ex)
