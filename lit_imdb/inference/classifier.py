@@ -96,7 +96,7 @@ class SentimentClassifier:
         return list(zip(tokens, influences(self.net, self._tensor(ids))[0].tolist(), strict=True))
 
     def _tensor(self, ids: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(ids).int().to(self.net.head.weight.device)
+        return torch.from_numpy(ids).int().to(next(self.net.parameters()).device)
 
 
 def _answer(probability: float, words: int, unknown: int) -> Prediction:

@@ -45,8 +45,8 @@ def run_config(ckpt_path: Path) -> dict[str, Any]:
 
 
 def is_own(class_path: str) -> bool:
-    """Whether a model's class is not this package's but a user's."""
-    return not class_path.startswith("lit_imdb.")
+    """Whether a model's class is another than `LitSentiment`."""
+    return class_path not in ("lit_imdb.LitSentiment", "lit_imdb.model.module.LitSentiment")
 
 
 def link_run(trainer: Any, module: object = None) -> None:
