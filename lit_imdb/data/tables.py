@@ -38,7 +38,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
     if ending not in READERS:
         raise UserError(
             f"{path.name}: unknown ending {ending or '(none)'!r}, expected one of "
-            f"{', '.join(READERS)}; a .jsonl file holds one JSON object per line"
+            f"{', '.join(READERS)} (also .gz); a .jsonl file holds one JSON object per line"
         )
     with _open(path) as file:
         yield from READERS[ending](file, str(path), encoding)
@@ -66,7 +66,8 @@ def text_of(row: Row, column: str, place: str) -> str | None:
     if column not in row or not isinstance(text, str | None):
         raise UserError(
             f"{place}: expected a text in the column {column!r}, found {short_repr(row)}; name the "
-            "column with --data.text_column (predict: --text_column)"
+            "column with --data.text_column (predict: --text_column), the label's with "
+            "--data.label_column"
         )
     if len(text or "") > MAX_CHARACTERS:
         raise _too_long(place)
@@ -105,6 +106,7 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 _NAME_IT = "name its encoding with --data.encoding (predict: --encoding), for example"
+_NO_TEXT = f"it is no text, or UTF-16 without a byte order mark: {_NAME_IT} utf-16-le"
 
 
 class Lines:
@@ -135,18 +137,20 @@ class Lines:
                     if self.held > MAX_CHARACTERS:
                         raise _too_long(self.place)
                     if self.number == 1 and "\0" in line:
-                        raise UserError(f"{self.place}: not {self.encoding}; {_NAME_IT} utf-16-le")
+                        raise UserError(f"{self.place}: not {self.encoding}; {_NO_TEXT}")
                     self.last = line
                     is_ascii &= line.isascii()
                     yield line
         except UnicodeError as error:
             before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
-            advice = f"{_NAME_IT} cp1252 if it is from Windows in Western Europe"
-            if not (is_ascii and before.isascii()):  # cp1252 would make nonsense of the others
-                advice = "but other characters before are: mend the line"
-            raise UserError(
-                f"{self.name}, at or after line {self.number + 1}: not {self.encoding}; {advice}"
-            ) from error
+            place = f"{self.name}, at or after line {self.number + 1}"
+            if b"\0" in before:
+                advice = _NO_TEXT
+            elif is_ascii and before.isascii():
+                advice = f"{_NAME_IT} cp1252 if it is from Windows in Western Europe"
+            else:  # cp1252 would make nonsense of the others
+                advice = "other characters before it are: mend the line"
+            raise UserError(f"{place}: not {self.encoding}; {advice}") from error
         except (LookupError, ValueError) as error:
             raise UserError(
                 f"unknown encoding {self.encoding!r}: try utf-8, cp1252 or utf-16"
@@ -163,6 +167,8 @@ def _read_csv(file: Any, name: str, encoding: str, separators: str = ",;\t|") ->
     lines = Lines(file, name, encoding, newline="")
     rest = iter(lines)
     header = next(filter(str.strip, rest), "")
+    if header[:5] in [f"sep={mark}" for mark in separators]:  # a line for Excel alone
+        separators, header = header[4], next(rest, "")
     separator = next((mark for mark in separators if mark in header), separators[0])
     rows = csv.reader(chain([header], rest), delimiter=separator, strict=True)
     try:
@@ -175,8 +181,8 @@ def _read_csv(file: Any, name: str, encoding: str, separators: str = ",;\t|") ->
                 yield dict(zip(columns, cells, strict=True))
             elif any(cells):
                 raise UserError(
-                    f"{lines.place}: expected {len(columns)} columns as in the header line; quote "
-                    f"texts that hold {separator!r}"
+                    f"{lines.place}: {len(cells)} columns, expected {len(columns)} as in the "
+                    f"header line; quote texts that hold {separator!r}"
                 )
     except csv.Error as error:
         advice = 'a quote within a quoted text is written twice, ""'
