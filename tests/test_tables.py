@@ -149,10 +149,14 @@ def test_the_advice_on_escaped_quotes_gives_the_same_texts() -> None:
     assert list(read_rows(Path("doubled.csv"))) == [{"text": text, "id": "00"} for text in texts]
 
 
-def test_the_command_says_it_in_one_line(fails: Callable[..., str]) -> None:
+def test_the_command_says_it_in_one_line(run: Run) -> None:
     name = "sent\nerror: all is well.jsonl"
     Path(name).write_text('{"text": "fine", "label": "x"}')
-    assert "label 'x' is outside 0/1 (or neg/pos)" in fails("--data.source", name, *TINY)
+    done = run("--data.source", name, *TINY)
+    assert done.status == 2
+    preparing, error = done.err.splitlines()
+    assert preparing == "preparing the reviews (sent error: all is well.jsonl), once"
+    assert "label 'x' is outside 0/1 (or neg/pos)" in error
 
 
 # --- what is too large ---

@@ -61,11 +61,7 @@ class ImdbDataModule(LightningDataModule):
         # The next file may be in another encoding: a checkpoint does not set it.
         self.save_hyperparameters(ignore=["cache_dir", "encoding"])
         self.source = source
-        self.form = {
-            "text_column": text_column,
-            "label_column": label_column,
-            "encoding": encoding,
-        }
+        self.form = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
         self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
@@ -143,6 +139,6 @@ class ImdbDataModule(LightningDataModule):
 
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
-        settings = {name: self.hparams[name] for name in names}
+        settings = [self.hparams[name] for name in names]
         opened = open_source(source, **self.form)
-        return Preparation(opened, self.cache_dir, **settings, vocabulary=self.vocabulary)
+        return Preparation(opened, self.cache_dir, *settings, self.vocabulary)

@@ -79,7 +79,8 @@ class Preparation:
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (N,) and splits (N,)."""
-        print(f"preparing the reviews ({self.source.name}), once", file=sys.stderr, flush=True)
+        name = " ".join(self.source.name.split())
+        print(f"preparing the reviews ({name}), once", file=sys.stderr, flush=True)
         found = (
             (label, hash(text), is_test, not (text or "").strip())
             for text, label, is_test in self.source.reviews()

@@ -24,23 +24,20 @@ _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 def write_answers(
     blocks: Iterator[tuple[list[Row], list[Prediction]]], output: str | None, like: Path
 ) -> None:
-    """Write rows with their answers, a block at a time.
+    """Write rows with their answers to `output`, which appears when it is complete, or to stdout.
 
     A row keeps its own columns. If one of the first block has a column with the name of an
-    answer's, `label` for example, the answer's gets `predicted_` in front.
-
-    Args:
-        blocks: Rows and their answers; at least one block.
-        output: The file, which appears when it is complete; standard output for None.
-        like: The input; a Parquet file passes its column types on.
+    answer's, `label` for example, the answer's gets `predicted_` in front. `like`, the input,
+    passes its column types on if it is a Parquet file.
 
     Raises:
         UserError: An unknown ending, a file that cannot be written, or a row that does not fit.
     """
     ending = Path(output).suffix.lower() if output else ".jsonl"
     if ending not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise UserError(f"{output}: unknown ending {ending!r}, expected one of {known}")
+        raise UserError(
+            f"{output}: unknown ending {ending!r}, expected one of {', '.join(FORMATS)}"
+        )
     try:
         with whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer) as file:
             first = next(blocks)
