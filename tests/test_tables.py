@@ -122,7 +122,11 @@ TABLES = [
     ("jsonl", '{"text": "a", "label": ' + "9" * 5000, "broken JSON"),
     ("jsonl", '{"text": "a", "label": ' + "[" * 900 + "]" * 900 + "}", "label [[["),
     ("jsonl", '{"text": 5, "label": 1}', "found {'label': 1, 'text': 5}"),
-    ("jsonl", '[{"text": "a", "label": 1}]', "line 1: expected one JSON object per line"),
+    (
+        "jsonl",
+        '[{"text": "a", "label": 1}]',
+        "line 1: broken JSON, a list; expected one object",
+    ),
     ("jsonl", '{"text":' + "[" * 100_000, "line 1: broken JSON"),
     ("jsonl", b'{"' + MEGABYTE + b'": 1}', "expected a text in the column 'text'"),
 ]

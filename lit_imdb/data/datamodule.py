@@ -139,6 +139,6 @@ class ImdbDataModule(LightningDataModule):
 
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
-        settings = [self.hparams[name] for name in names]
+        settings = {name: self.hparams[name] for name in names}
         opened = open_source(source, **self.form)
-        return Preparation(opened, self.cache_dir, *settings, self.vocabulary)
+        return Preparation(opened, self.cache_dir, **settings, vocabulary=self.vocabulary)

@@ -1,6 +1,5 @@
 """Rows of .csv, .tsv, .jsonl, .parquet and .txt files, streamed: no file has to fit in memory."""
 
-import codecs
 import csv
 import gzip
 import io
@@ -22,9 +21,9 @@ Item = TypeVar("Item")
 
 MAX_CHARACTERS = 16 * 2**20  # in one row: far above any review, far below what fills memory
 _MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
 }
 
 
@@ -204,12 +203,12 @@ def _read_jsonl(file: Any, name: str, encoding: str) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"a {type(row).__name__}")
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{lines.place}: broken JSON, {error}; expected one object per line"
             ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{lines.place}: expected one JSON object per line")
         yield row
 
 
