@@ -82,13 +82,28 @@ def test_a_table_as_people_have_it_is_read(form: str, tmp_path: Path) -> None:
 
 
 def test_own_columns_count_in_fit_and_in_a_test_without_flags(run: Run) -> None:
-    rows = [f'"{text}",{("negative", "positive")[label]}' for text, label in make_reviews(50)]
-    Path("IMDB Dataset.csv").write_text("\n".join(["review,sentiment", *rows]), "cp1252")
+    rows = [f'"{text} café",{("negative", "positive")[y]}' for text, y in make_reviews(50)]
+    for name, encoding in (("IMDB Dataset.csv", "cp1252"), ("other.csv", "utf-8")):
+        Path(name).write_text("\n".join(["review,sentiment", *rows]), encoding)
     own = ("--data.text_column", "review", "--data.label_column", "sentiment")
-    assert run(*TINY, "--data.source", "IMDB Dataset.csv", *own).status == 0
-    assert run("test", "--accelerator", "cpu").status == 0
+    own = ("--data.source", "IMDB Dataset.csv", *own)
+    assert "--data.encoding (predict" in run(*TINY, *own).err
+    assert run(*TINY, *own, "--data.encoding", "cp1252").status == 0
+    # the encoding is that of this file: another would be read without an error, but wrong
+    losses = [
+        [
+            line
+            for line in run("test", "--accelerator", "cpu", *other).out.splitlines()
+            if "loss" in line
+        ]
+        for other in ((), ("--data.source", "other.csv"))
+    ]
+    assert losses[0] == losses[1] != []
     # nothing is written elsewhere
-    assert {path.name for path in Path().iterdir()} == {"IMDB Dataset.csv", "cache", "logs"}
+    assert {path.name for path in Path().iterdir()} - {"IMDB Dataset.csv", "other.csv"} == {
+        "cache",
+        "logs",
+    }
 
 
 # --- tables that are not ---

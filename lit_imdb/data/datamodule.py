@@ -58,10 +58,10 @@ class ImdbDataModule(LightningDataModule):
             raise UserError(f"--data.batch_size {batch_size}: expected at least 1")
         if not 0 < val_fraction < 1:
             raise UserError(f"--data.val_fraction {val_fraction}: expected more than 0 and below 1")
-        # The next file may be in another encoding: a checkpoint does not set it.
-        self.save_hyperparameters(ignore=["cache_dir", "encoding"])
         self.source = source
         self.form = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+        # They say where and how, not what: another source may have another form.
+        self.save_hyperparameters(ignore=["cache_dir", *self.form])
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
         self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
