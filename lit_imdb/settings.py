@@ -140,6 +140,8 @@ class SettingsCLI(LightningCLI):
             ("model", self.checkpoint["hyper_parameters"]),
         ):
             saved[key] = _with(settings, saved.get(key) or self.config[command][key].as_dict())
+        if command != "fit" and any(flag.startswith("--data.source") for flag in flags):
+            saved["data"]["init_args"].pop("encoding", None)  # wrong letters are no error
         below = [command, "--config", json.dumps(saved)]
         try:
             before = parser.parse_args(below)[command]

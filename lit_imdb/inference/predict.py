@@ -29,13 +29,13 @@ def predict(
     """Label reviews with a trained model.
 
     Args:
-        file: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), a folder of .txt
-            files, or - for standard input (one review per line).
+        file: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), the text ones
+            also as .gz, a folder of .txt files, or - for standard input (one review per line).
         text: A review to label instead of a file; may be repeated.
         output: The .csv, .jsonl or .parquet file to write; JSON lines on standard output if not
             given. A row keeps its columns and gains label, probability, unknown_words and reason.
         text_column: The column that holds the review.
-        encoding: Of text files: utf-8, utf-16 or cp1252 for example.
+        encoding: Of text files without a byte order mark: utf-8 or cp1252 for example.
         ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
         device: Where to compute: cpu, cuda, or auto for a GPU where there is one.
 
@@ -78,24 +78,25 @@ def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | N
 
 def _show(classifier: SentimentClassifier, text: str) -> None:
     """Print the answer for a text, the words read and those with the most influence."""
-    console = Console(highlight=False, soft_wrap=True)
     (answer,) = classifier.predict(text)
     if answer.probability is None:
-        console.print(f"no answer: {answer.reason}")
+        print(f"no answer: {answer.reason}")
         return
-    words = [(_printable(word), value) for word, value in classifier.explain(text)]
+    words = [
+        ("".join(c if c.isprintable() else "?" for c in word), value)
+        for word, value in classifier.explain(text)
+    ]
     strongest = sorted(words, key=lambda pair: -abs(pair[1]))[:_STRONGEST]
     unknown = f", {answer.unknown_words:.0%} unknown words" if answer.unknown_words else ""
-    share = f" (positive: {100 * answer.probability:.1f} %){unknown}"
-    console.print(Text.assemble((answer.label, f"bold {_colour(answer.label == 'pos')}"), share))
-    console.print(Text(f"  read:  {' '.join(word for word, _ in words)}"))
-    moved = Text(", ").join(Text(f"{word} {v:+.2f}", _colour(v > 0)) for word, v in strongest)
-    console.print(Text("  moved: ") + moved)
+    show = Console(highlight=False, soft_wrap=True).print
+    show(
+        Text(answer.label, f"bold {_colour(answer.label == 'pos')}"),
+        f"(positive: {100 * answer.probability:.1f} %){unknown}",
+    )
+    show(Text(f"  read:  {' '.join(word for word, _ in words)}"))
+    moved = [Text(f"{word} {value:+.2f}", _colour(value > 0)) for word, value in strongest]
+    show("  moved:", Text(", ").join(moved))
 
 
 def _colour(is_positive: bool) -> str:
     return "green" if is_positive else "red"
-
-
-def _printable(word: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in word)
