@@ -21,6 +21,7 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     alone = args[:1] and args[0] in ALONE
     stop_at_once()
+    sys.path.append(os.getcwd())  # --model my_module.MyModel
     try:
         if alone:
             _run_alone(args[0], args[1:])

@@ -16,7 +16,7 @@ class RunLogger(TensorBoardLogger):
         super().log_metrics(named, step)
 
 
-def log_hparams(trainer: Any, results: Mapping[str, Any]) -> None:
+def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, Any]) -> None:
     """Log a run's settings and the metrics of its kept epoch.
 
     TensorBoard sorts settings by name and shows the first five: numbers in front keep this order.
@@ -37,9 +37,9 @@ def log_hparams(trainer: Any, results: Mapping[str, Any]) -> None:
     metrics = {name: value for name, value in metrics.items() if value is not None}
     columns = [HParam(long, display_name=name) for name, long in names.items()]
     shown = [Metric(name) for name in ("val/kept_acc", "verdicts/test_acc", "val/kept_loss")]
-    trainer.logger.log_metrics(metrics, trainer.global_step)
+    logger.log_metrics(metrics, trainer.global_step)
     for summary in (
         hparams_config_pb(columns, shown),
         hparams_pb({names[name]: value for name, value in plain.items()}),
     ):
-        trainer.logger.experiment.file_writer.add_summary(summary)
+        logger.experiment.file_writer.add_summary(summary)
