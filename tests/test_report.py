@@ -159,7 +159,7 @@ def test_the_page_begins_with_the_result_and_what_differs_and_has_every_panel(
     page = Page((reported.run / "report.html").read_text())
     results = results_of(reported.run)
     text = " ".join(page.text.split())
-    facts = [f"{100 * results['test_acc']:.1f} % of 40 test reviews", "--model.lr 0.02"]
+    facts = [f"{100 * results['test_acc']:.1f} % of 40 test reviews", "model.lr 0.02"]
     facts += [results["date"][:16], results["machine"], f"torch {results['versions']['torch']}"]
     places = [text.index(fact) for fact in [*facts, *(panel.caption for panel in EVERY)]]
     assert places == sorted(places)

@@ -45,7 +45,7 @@ def html_of(results: Mapping[str, Any], sections: Mapping[str, Sequence[Shown]])
 
 def _summary(results: Mapping[str, Any]) -> dict[str, str]:
     """Return what a colleague asks about a run."""
-    changed = ", ".join(f"--{name} {value}" for name, value in results["changed"].items())
+    changed = ", ".join(f"{name} {value}" for name, value in results["changed"].items())
     state = {True: ", with local changes", False: ", no local changes", None: ""}
     val, loss, seconds = results["val_acc"], results["val_loss"], results["seconds_per_epoch"]
     reviews = ", ".join(f"{name} {count:,}" for name, count in results["reviews"].items())
