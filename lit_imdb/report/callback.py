@@ -69,7 +69,8 @@ class Report(Callback):
             writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self._tested = Answers.of(trainer, pl_module, "test")
+        with self._guard("the answers to the test reviews"):
+            self._tested = Answers.of(trainer, pl_module, "test")
 
     def write(self, trainer: Any, module: Any, results: Mapping[str, Any]) -> None:
         """Write `report.html`, of the weights that were tested, and the pictures of TensorBoard.
