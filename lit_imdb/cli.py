@@ -29,11 +29,17 @@ from lit_imdb.training.tensorboard import RunLogger, log_hparams
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, beside those that the user's checkpoint callbacks keep."""
+
+    state_key = "ModelCheckpoint of best.ckpt"  # theirs may have the same settings
+
+
 class CLI(SettingsCLI):
     """Runs in `logs/imdb/version_N`: their trainer, their commands and what they report."""
 
     def __init__(self, args: list[str]) -> None:
-        self.best = ModelCheckpoint(
+        self.best = BestCheckpoint(
             filename="best", monitor="val/acc", mode="max", enable_version_counter=False
         )
         self.history = History(self.best)
@@ -55,7 +61,8 @@ class CLI(SettingsCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add what every run has and the user has not brought: folder, checkpoints, bar."""
         config = self.config_init[self.subcommand].trainer
-        set_optimizer(self.model, self.config[self.subcommand])
+        saved = (self.checkpoint or {}).get("lr_schedulers", [])
+        set_optimizer(self.model, self.config[self.subcommand], saved)
         callbacks = _as_list(config.callbacks)
         has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:

@@ -181,7 +181,7 @@ def test_every_config_can_be_printed_by_every_command(command: str, config: str,
     done = run(*start, "--config", ROOT / "configs" / config, "--print_config")
     assert done.status == 0, done
     printed = yaml.safe_load(done.out)
-    assert printed["data"]["max_length"] == 80
+    assert printed["data"]["init_args"]["max_length"] == 80
     expected = yaml.safe_load((ROOT / "configs" / config).read_text())
     for name, value in expected["trainer"].items():
         assert printed["trainer"][name] == value
@@ -200,7 +200,7 @@ def test_a_printed_config_can_be_used_again(run: Run, corpus: Path) -> None:
     Path("mine.yaml").write_text(run(*args, "--print_config").out)
     assert run("--config", "mine.yaml").status == 0
     saved = yaml.safe_load(Path("logs/imdb/version_0/config.yaml").read_text())
-    assert saved["model"]["hidden_dim"] == 8
+    assert saved["model"]["init_args"]["hidden_dim"] == 8
     assert run("fit", "--config", "logs/imdb/version_0/config.yaml").status == 0
     first, second = (results_of(Path(f"logs/imdb/version_{n}")) for n in (0, 1))
     assert first["test_loss"] == second["test_loss"]
@@ -221,7 +221,7 @@ def test_a_flag_wins_over_a_config_and_a_later_config_over_an_earlier(
     Path("two.yaml").write_text("model: {embedding_dim: 13}\n")
     configs = ["--config", "one.yaml", "--config", "two.yaml"]
     done = run(*configs, "--model.dropout", "0.5", "--print_config")
-    model = yaml.safe_load(done.out)["model"]
+    model = yaml.safe_load(done.out)["model"]["init_args"]
     assert (model["hidden_dim"], model["embedding_dim"], model["dropout"]) == (11, 13, 0.5)
 
 

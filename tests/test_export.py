@@ -208,7 +208,7 @@ def test_other_cells_are_not_exported(
 ) -> None:
     net = SentimentRNN(60, 6, 5)
     net.add_module("cell1", cell)
-    monkeypatch.setattr("lit_imdb.inference.export.network_of", lambda checkpoint: net)
+    monkeypatch.setattr("lit_imdb.inference.export.load_network", lambda file: ({}, net))
     assert f"cannot export {cell}" in fails("export", "--ckpt_path", best)
 
 

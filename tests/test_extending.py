@@ -1,17 +1,31 @@
 """What somebody adds: each is one place (docs/extending.md)."""
 
+import copy
 import dataclasses
+import pickle
+import re
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import TINY, Output, make_reviews, results_of
+import torch
+import yaml
+from conftest import ROOT, TINY, Output, Trained, make_reviews, results_of
 from prepared import data_of
+from pytorch_lightning import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import lit_imdb
 from lit_imdb.data.source import SOURCES, note_of
 from lit_imdb.data.text import TOKENIZERS, Tokenizer
+from lit_imdb.errors import UserError
+from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.recurrence import engine_for, reference
 
 VOWELS = Tokenizer("vowels", version=1, rules=(("[^aeiou]+", " "),))
 
@@ -84,7 +98,7 @@ class Scaled(SentimentRNN):
 def test_a_setting_of_the_network_needs_to_stand_in_its_signature_alone(
     run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for user in ("model.module", "training.untrusted", "inference.classifier"):
+    for user in ("model.module", "model.network"):
         monkeypatch.setattr(f"lit_imdb.{user}.SentimentRNN", Scaled)
     done = run(*TINY, "--data.source", corpus, "--model.scale", "3")
     assert done.status == 0, done
@@ -109,3 +123,135 @@ def test_a_callback_is_a_module_of_ones_own(
     done = run(*TINY, "--data.source", corpus, "--trainer.callbacks", "my_module.MyCallback")
     assert done.status == 0, done
     assert sorted(file.name for file in Path().glob("epoch*")) == ["epoch0", "epoch1"]
+
+
+def blocks_of(page: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def gru(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The recipe's module and file, and flags that use them."""
+    (source,) = (block for block in blocks_of("extending.md", "python") if "GRUCell" in block)
+    (tmp_path / "my_module.py").write_text(source)
+    (tmp_path / "gru.yaml").write_text(*blocks_of("extending.md", "yaml"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)
+    return [*TINY, "--checkpoint_every_n_steps", "5", "--config", str(tmp_path / "gru.yaml")]
+
+
+def test_the_recipe_of_a_gru_trains_tests_resumes_loads_and_answers(
+    run: Callable[..., Output],
+    fails: Callable[..., str],
+    corpus: Path,
+    gru: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    args = ("fit", *gru, "--data.source", corpus)
+    assert run(*args).status == 0
+    with monkeypatch.context() as patch:  # the next one is cut off
+        step = LitSentiment.training_step
+
+        def cut_off(lit: LitSentiment, *batch: Any) -> Tensor:
+            assert lit.global_step < 12
+            return step(lit, *batch)
+
+        patch.setattr(LitSentiment, "training_step", cut_off)
+        assert run(*args).status == 1
+    assert run("fit", "--ckpt_path", "last").status == 0
+    whole, resumed = (results_of(Path(f"logs/imdb/version_{number}")) for number in range(2))
+    for name in ("best_epoch", "val_loss", "test_loss"):
+        assert whole[name] == resumed[name], (name, whole[name], resumed[name])
+    assert whole["config"]["fit"]["model"]["class_path"] == "my_module.GRU"
+    last = torch.load("logs/imdb/version_1/checkpoints/last.ckpt", weights_only=True)
+    (schedule,) = last["lr_schedulers"]
+    assert schedule["last_epoch"] == schedule["total_steps"] == 2 * 9  # steps
+    assert last["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.01
+    assert f"{resumed['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
+    assert "positive:" in run("predict", "--text", "a lovely film").out
+    assert "cannot export GRUCell" in fails("export")
+    assert "leave it out" in fails("fit", "--ckpt_path", "last", "--max_epochs", "9")
+    shutil.copy("logs/imdb/version_1/checkpoints/best.ckpt", "alone.ckpt")
+    own: Any = sys.modules["my_module"].GRU
+    answers = [lit_imdb.load(path, model=own).predict("a lovely film") for path in ("alone.ckpt",)]
+    assert answers == [lit_imdb.load().predict("a lovely film")]
+    with pytest.raises(UserError, match="class of your own"):
+        lit_imdb.load("alone.ckpt")
+
+
+def test_an_lstm_is_unrolled_as_torch_does() -> None:
+    cell, whole = nn.LSTMCell(3, 4), nn.LSTM(3, 4, batch_first=True)
+    whole.load_state_dict({f"{name}_l0": weight for name, weight in cell.state_dict().items()})
+    inputs = torch.randn(5, 6, 3)  # (B, T, E)
+    found = reference([cell], inputs, [None], torch.zeros(5))  # type: ignore[list-item]
+    torch.testing.assert_close(found, whole(inputs)[1][0][0])
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "--model my_module.GRU --model.lr 0.5": {"model.class_path": "my_module.GRU", "model.lr": 0.5},
+    "--model.class_path my_module.GRU": {"model.class_path": "my_module.GRU"},
+    "--model my_module.GRU --model.init_args.lr 0.5": {"model.lr": 0.5},
+    "--data ImdbDataModule --data.batch_size 7": {"data.batch_size": 7},
+    "--optimizer SGD --optimizer.momentum 0.9": {
+        "optimizer.class_path": "torch.optim.SGD",
+        "optimizer.momentum": 0.9,
+    },
+    "--lr_scheduler StepLR --lr_scheduler.step_size 1": {"lr_scheduler.step_size": 1},
+    "--lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val/loss": {
+        "lr_scheduler.monitor": "val/loss"
+    },
+    "--trainer.profiler simple": {"trainer.profiler": "simple"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_lightnings_documentation_are_read_and_can_be_read_again(
+    form: str, run: Callable[..., Output], gru: list[str]
+) -> None:
+    first = run(*form.split(), "--print_config")
+    Path("printed.yaml").write_text(first.out)
+    done = run("--config", "printed.yaml", "--print_config")
+    assert done.out == first.out
+    printed = yaml.safe_load(done.out)
+    for key, value in FORMS[form].items():
+        group, name = key.split(".")
+        found = printed[group]
+        assert found.get("init_args", {}).get(name, found.get(name)) == value
+
+
+def test_a_misspelt_setting_of_a_class_is_named(fails: Callable[..., str]) -> None:
+    assert "--model.hidden" in fails("--model.hidden", "3")
+    assert "--optimizer.decay" in fails("--optimizer", "AdamW", "--optimizer.decay", "3")
+    assert "--data.vocab_size" in fails("--model.vocab_size", "3")
+
+
+def test_without_numbas_compiler_the_plain_loop_runs_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lit_imdb.model.recurrence._JIT_IS_OFF", "NUMBA_DISABLE_JIT is set")
+    net = SentimentRNN(9, 3, 2).eval()
+    with pytest.warns(UserWarning, match="NUMBA_DISABLE_JIT is set: training by the plain loop"):
+        assert engine_for("auto", torch.device("cpu"), net.cells) is reference
+
+
+def test_public_classes_can_be_copied_pickled_and_loaded(trained: Trained) -> None:
+    best = trained.run / "checkpoints/best.ckpt"
+    model = LitSentiment.load_from_checkpoint(best).eval()
+    data = lit_imdb.ImdbDataModule.load_from_checkpoint(best)
+    assert data.encoder.tokens("A film!") == ["a", "film"]
+    model.on_test_epoch_start()  # now it has the network in its other form too
+    ids = torch.randint(2, 60, (3, 8))
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(other(ids), model(ids))
+        assert other.hparams == model.hparams
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
+def test_labels_may_be_integers() -> None:
+    net = {"vocab_size": 9, "embedding_dim": 3, "hidden_dim": 2}
+    batches = DataLoader([(torch.randint(2, 9, (4,)), n % 2) for n in range(4)], batch_size=2)  # type: ignore
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(fast_dev_run=True, accelerator="cpu", **quiet)  # type: ignore[arg-type]
+    trainer.fit(LitSentiment(**net), batches, batches)
+    assert float(trainer.callback_metrics["val/loss"]) > 0

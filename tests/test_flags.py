@@ -1,11 +1,13 @@
 """Lightning's own flags: the run does what they ask for, and the table stays true."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import TINY, Output, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -35,7 +37,8 @@ def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus:
 
 def test_a_checkpoint_callback_of_ones_own_is_not_what_is_tested(run: Run, corpus: Path) -> None:
     args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
-    assert run("fit", *args, "--trainer.callbacks+=ModelCheckpoint").status == 0
+    same = ("--trainer.callbacks.monitor=val/acc", "--trainer.callbacks.mode=max")  # as our own
+    assert run("fit", *args, "--trainer.callbacks+=ModelCheckpoint", *same).status == 0
     results = results_of(Path("logs/imdb/version_0"))
     assert results["best_epoch"] < 5, "the last weights are to be worse: choose another rate"
     assert f"{results['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
@@ -62,6 +65,22 @@ def test_without_tensorboards_events_the_table_does_not_send_one_there(
     assert done.status == 0
     assert "mylogs" in done.out
     assert "view with" not in done.out
+
+
+@pytest.mark.parametrize("loggers", [["CSVLogger"], ["TensorBoardLogger", "CSVLogger"]])
+def test_a_run_of_another_logger_has_results_and_is_the_newest(
+    loggers: list[str], run: Run, corpus: Path
+) -> None:
+    made = [{"class_path": name, "init_args": {"save_dir": f"my{name}"}} for name in loggers]
+    Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"logger": made}}))
+    args = ("fit", *TINY, "--data.source", corpus, "--max_epochs", "1")
+    for more in ([], ["--config", "mine.yaml"]):
+        assert run(*args, *more).status == 0
+    folder = Path(f"my{loggers[0]}/lightning_logs/version_0")
+    loss = results_of(folder)["test_loss"]
+    tested = run("test", "--accelerator", "cpu")
+    assert f"{loss:.4f}" in tested.out
+    assert f"{folder}/checkpoints/best.ckpt" in "".join(re.findall(r"[\w./-]+", tested.out))
 
 
 def test_overfitting_has_the_same_batches_in_every_epoch(

@@ -14,41 +14,53 @@ from lit_imdb.errors import UserError
 _PER_STEP = (OneCycleLR, CyclicLR)  # Lightning steps the others once an epoch
 
 
-def set_optimizer(model: Any, config: Any) -> None:
-    """Have `model` use what `config.optimizer` and `config.lr_scheduler` describe, if anything."""
+def set_optimizer(model: Any, config: Any, saved: list[dict[str, Any]]) -> None:
+    """Have `model` use what `config.optimizer` and `config.lr_scheduler` describe, if anything.
+
+    Args:
+        model: The LightningModule.
+        config: The configuration of a command.
+        saved: States of the schedules of the run that resumes.
+    """
     if config.optimizer or config.lr_scheduler:
         own = model.configure_optimizers
+        steps = next((state.get("total_steps") for state in saved), None)
         model.configure_optimizers = partial(
-            _configure, model, own, config.optimizer, config.lr_scheduler
+            _configure, model, own, config.optimizer, config.lr_scheduler, steps
         )
 
 
-def _configure(model: Any, own: Any, optimizer: Any, scheduler: Any) -> Any:
+def _configure(model: Any, own: Any, optimizer: Any, scheduler: Any, steps: int | None) -> Any:
     """Return what `configure_optimizers` returns; the rate is the model's if no other is given.
 
     Raises:
         UserError: Settings that torch refuses, or a schedule for nothing that it could schedule.
     """
-    made = own() if optimizer is None else _make("optimizer", model.parameters(), optimizer, model)
+    if optimizer is None:
+        made = own()
+    else:
+        settings = optimizer.init_args.as_dict()
+        rate = inspect.signature(locate(optimizer.class_path)).parameters.get("lr")  # type: ignore[arg-type]
+        if rate and settings["lr"] == rate.default:
+            settings["lr"] = model.lr
+        made = _make("optimizer", model.parameters(), optimizer.class_path, settings)
     if scheduler is None:
         return made
     if not isinstance(made, Optimizer):
         raise UserError("--lr_scheduler: the model has schedules of its own; give --optimizer too")
-    schedule = _make("lr_scheduler", made, scheduler, model)
+    settings = scheduler.init_args.as_dict()
+    if "total_steps" in settings and not (settings["total_steps"] or settings["epochs"]):
+        # not estimated again for a run that resumes: that would open its data before their
+        # position is restored
+        settings["total_steps"] = steps or model.trainer.estimated_stepping_batches
+    schedule = _make("lr_scheduler", made, scheduler.class_path, settings)
     if isinstance(schedule, _PER_STEP):
         return [made], [{"scheduler": schedule, "interval": "step"}]
     return LightningCLI.configure_optimizers(model, made, schedule)
 
 
-def _make(kind: str, first: Any, spec: Any, model: Any) -> Any:
-    settings = spec.init_args.as_dict()
-    if kind == "optimizer":
-        rate = inspect.signature(locate(spec.class_path)).parameters.get("lr")  # type: ignore[arg-type]
-        if rate and settings["lr"] == rate.default:
-            settings["lr"] = model.lr
-    elif "total_steps" in settings and not (settings["total_steps"] or settings["epochs"]):
-        settings["total_steps"] = model.trainer.estimated_stepping_batches
+def _make(kind: str, first: Any, class_path: str, settings: dict[str, Any]) -> Any:
     try:
-        return instantiate_class(first, {"class_path": spec.class_path, "init_args": settings})
+        return instantiate_class(first, {"class_path": class_path, "init_args": settings})
     except (TypeError, ValueError) as error:
-        raise UserError(f"--{kind} {spec.class_path}: {error}") from error
+        raise UserError(f"--{kind} {class_path}: {error}") from error

@@ -148,11 +148,13 @@ def _check_network(settings: dict[str, Any], weights: dict[str, Tensor]) -> None
         for name, weight in weights.items()
         if name.startswith("net.") and not name.endswith("_mask")
     }
-    hint = "its weights are those of another network; of a class of your own: load(..., model=)"
-    _expect(found.keys() == shapes.keys(), hint)
+    hint = "for a class of your own see docs/extending.md"
+    _expect(found.keys() == shapes.keys(), f"its weights are those of another network; {hint}")
     for name, weight in found.items():
         fits = weight.shape == shapes[name] and weight.is_floating_point()
-        _expect(fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}")
+        _expect(
+            fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}; {hint}"
+        )
 
 
 def _check_optimizer(optimizer: dict[str, Any], shapes: Counter[torch.Size]) -> None:
