@@ -13,7 +13,7 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, Parser, full_arguments
+from lit_imdb.arguments import COMMANDS, Parser, full_arguments
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
@@ -49,20 +49,13 @@ class SettingsCLI(LightningCLI):
         self.checkpoint: dict[str, Any] | None = None
         defaults = {"default_config_files": [str(CONFIGS / "default.yaml")]}
         commands = {name: {**defaults, "description": text} for name, text in COMMANDS.items()}
-        short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
         super().__init__(
             LitSentiment,
             ImdbDataModule,
             args=args,
             seed_everything_default=1,
             parser_class=TrainerParser,
-            parser_kwargs={
-                "description": "IMDB sentiment with an unrolled RNN. The default command is fit.",
-                "epilog": "Three more commands, each with its --help: predict (label your own "
-                "reviews), export (the model as a folder for other programs) and serve (a web page "
-                f"and a JSON endpoint). Short for --trainer.X: {short}.",
-                **commands,
-            },
+            parser_kwargs=commands,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
