@@ -38,9 +38,12 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _is_asked_for(record: logging.LogRecord) -> bool:
-    called_from = Path(record.pathname).parent.name
-    return record.levelno > logging.INFO or called_from in _ASKED_FOR
+class _Log(logging.Handler):
+    """Prints warnings, and what callbacks, tuners and profilers report."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno > logging.INFO or Path(record.pathname).parent.name in _ASKED_FOR:
+            print(record.getMessage().strip(), file=sys.stderr)
 
 
 def keep_messages_short() -> None:
@@ -50,8 +53,7 @@ def keep_messages_short() -> None:
     for text in _EXPECTED:
         warnings.filterwarnings("ignore", f"(?s).*{text}")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    for handler in logging.getLogger("pytorch_lightning").handlers:
-        handler.addFilter(_is_asked_for)
+    logging.getLogger("pytorch_lightning").handlers = [_Log()]
 
 
 def show_why_it_stopped(trainer: Any) -> None:
