@@ -54,8 +54,8 @@ def full_arguments(args: list[str]) -> list[str]:
     if args[0] not in COMMANDS:
         known = [*COMMANDS, *ALONE]
         near = nearest(args[0], known)
-        meant = f"did you mean `{near}`? Commands are" if near else "expected one of"
-        raise UserError(f"no command {args[0]!r}: {meant} {', '.join(known)}")
+        meant = f"; did you mean {near}?" if near else ""
+        raise UserError(f"no command {args[0]!r}: expected one of {', '.join(known)}{meant}")
     followers = [*args[1:], "--"]
     return [_spell_out(argument, next_) for argument, next_ in zip(args, followers, strict=True)]
 
@@ -79,9 +79,8 @@ def nearest(typed: str, known: Iterable[str]) -> str:
     """
     last = typed.lstrip("-").replace("-", "_").rpartition(".")[2].lower()
     names = {name.rpartition(".")[2]: name for name in known}
-    for found in difflib.get_close_matches(ALIASES.get(last, last), names, 1):
-        return names[found]
-    return ""
+    found = difflib.get_close_matches(ALIASES.get(last, last), names, 1)
+    return names[found[0]] if found else ""
 
 
 class Parser(ArgumentParser):
@@ -121,18 +120,15 @@ class Parser(ArgumentParser):
         if not found or "Got value: " in message:  # a known one with a wrong value
             return in_short(message)
         problem, name = found.groups()
-        help_ = f"{program()} {self.prog.rpartition(' ')[2]} --help"
-        if problem == "unrecognized arguments:" and not name.startswith("-"):
-            expected = "flags" if name not in (*COMMANDS, *ALONE) else "the command first"
-            return f"unexpected {name!r}: expected {expected}; see `{help_}`"
+        if name in (*COMMANDS, *ALONE):
+            return f"the command comes first: {program()} {name} ..."
         group = "".join(f"{key}." for key in re.findall('Parser key "([^"]+)"', message))
         names = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
         near = nearest(name, [key for key in names if key.startswith(group)])
         if problem == "accept option":  # no flag is refused in these words
-            meant = f": did you mean {near}?" if near else ""
-            return f"--config {' or '.join(self.files)}: no setting {name}{meant}"
-        flag = f"--{group}{name}" if group else name
-        if near.removeprefix("trainer.") in SHORT_FLAGS:
-            near = near.removeprefix("trainer.")
-        meant = f": did you mean --{near}?" if near else f"; `{help_}` lists the flags"
-        return f"no flag {flag}{meant}"
+            where, dashes = f"--config {' or '.join(self.files)}: no setting ", ""
+        else:
+            where, dashes = f"no flag {group and '--'}{group}", "--"
+            near = near.removeprefix("trainer.") if near[8:] in SHORT_FLAGS else near
+        help_ = f"; `{program()} {self.prog.rpartition(' ')[2]} --help` lists all"
+        return where + name + (f": did you mean {dashes}{near}?" if near else help_)

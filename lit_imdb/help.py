@@ -10,12 +10,9 @@ from docstring_parser import parse
 from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import program
 
-_CHECKPOINT = {
-    "fit": "resume from `last`, the newest run's, or a file",
-    "validate": "`best` or `last` of the newest run, or a file [best]",
-    "test": "`best` or `last` of the newest run, or a file [best]",
-}
 _RUN = {
+    "--ckpt_path": "`best` or `last` of the newest run, or a file: fit resumes from it, the "
+    "others evaluate it",
     "--config FILE": "settings from a YAML file; flags win",
     "--print_config": "print all settings as YAML and stop",
     "--seed_everything": "of weights, batches and dropout [1]",
@@ -25,8 +22,6 @@ _RUN = {
     "--precision": "of the numbers on a GPU, such as 16-mixed",
     "--fast_dev_run": "try every part on one batch and keep nothing",
     "--trainer.default_root_dir": "the folder that gets logs/ [.]",
-}
-_FIT = {
     "--report": "write report.html and TensorBoard's plots [true]",
     "--checkpoint_every_n_steps": "write last.ckpt this often in an epoch [500]",
 }
@@ -34,14 +29,12 @@ _FIT = {
 
 def overview() -> str:
     """Return the page of the program: its commands."""
-    start = program()
     return "\n".join(
         [
-            f"usage: {start} [COMMAND] [--FLAG VALUE ...]",
+            f"usage: {program()} [--version] [COMMAND] [--FLAG VALUE ...]",
             "\nIMDB sentiment with a recurrent network, unrolled by hand.\n",
             *_lines({**COMMANDS, **ALONE}, 12),
-            "\nEach has its own --help: the flags of the default command are in",
-            f"`{start} fit --help`. --version prints the version.",
+            f"\nEach has its own --help, the default command `{program()} fit --help`.",
         ]
     )
 
@@ -57,17 +50,15 @@ def page(command: str) -> str:
     data = dict(_parameters("data", ImdbDataModule))
     model = dict([*_parameters("model", LitSentiment), *_parameters("model", SentimentRNN)])
     del model["--model.vocab_size"]  # follows the data's
-    run = {"--ckpt_path": _CHECKPOINT[command], **_RUN, **(_FIT if command == "fit" else {})}
-    trainer = [name for name in inspect.signature(Trainer).parameters if name != "self"]
     return "\n".join(
         [
             f"usage: {program()} {command} [--FLAG VALUE ...]",
             *_wrap("", COMMANDS[command]),
-            *("", "run:", *_lines(run)),
+            *("", "run:", *_lines(_RUN)),
             *("", "model:", *_lines(model)),
             *("", "data:", *_lines(data)),
             *("", "Lightning's Trainer, --trainer.NAME, described by --help all:"),
-            *_wrap("  ", ", ".join(trainer)),
+            *_wrap("  ", ", ".join(inspect.signature(Trainer).parameters)),
         ]
     )
 

@@ -27,10 +27,9 @@ def main(args: list[str] | None = None) -> None:
     try:
         _run(args)
     except Interrupted as interrupted:
-        resume = f"; resume training with `{_again(args, interrupted.checkpoint)}`"
         is_fit = not args or args[0] == "fit" or args[0].startswith("-")
-        hint = resume if is_fit else ""
-        print(f"stopped by {interrupted.name}{hint}", file=sys.stderr)
+        again = f"; resume training with `{_again(args, interrupted.checkpoint)}`" if is_fit else ""
+        print(f"stopped by {interrupted.name}{again}", file=sys.stderr)
         raise SystemExit(128 + interrupted.signum) from None
     except BrokenPipeError:  # `predict | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes to at exit

@@ -85,7 +85,7 @@ def in_short(message: str) -> str:
     flag = flag.replace(".", "--", 1)
     start = f"{flag}: " if flag else ""
     if found := re.search(r"Expected a dot import path string: ([\w.]+)", text):
-        return f"{start}no class {found[1]}{_similar_class(found[1])}"
+        return f"{start}no class {found[1]}: {_similar_class(found[1])}"
     for pattern, words in _RULES:
         if found := re.search(pattern, text):
             return start + found.expand(words)
@@ -115,7 +115,8 @@ def _alternatives(text: str) -> str:
 
 def _similar_class(name: str) -> str:
     shelves = ("pytorch_lightning.callbacks", "pytorch_lightning.loggers", "torch.optim")
-    known = [known for shelf in shelves for known in dir(sys.modules.get(shelf))]
-    for similar in difflib.get_close_matches(name, known, 1, cutoff=0.8):
-        return f": did you mean {similar}?"
-    return ": expected the name of a class of Lightning or torch, or my_module.MyClass"
+    known = {n.lower(): n for s in shelves for n in dir(sys.modules.get(s)) if n[0].isupper()}
+    found = difflib.get_close_matches(name.lower(), known, 1, cutoff=0.8)
+    return (
+        f"did you mean {known[found[0]]}?" if found else "expected a class such as my_module.Mine"
+    )
