@@ -11,17 +11,15 @@ from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import program
 
 _RUN = {
-    "--ckpt_path": "`best` or `last` of the newest run, or a file: fit resumes from it, the "
-    "others evaluate it",
+    "--ckpt_path": "what to resume or evaluate: `best` or `last` of the newest run, or a file",
     "--config FILE": "settings from a YAML file; flags win",
     "--print_config": "print all settings as YAML and stop",
     "--seed_everything": "of weights, batches and dropout [1]",
     "--max_epochs": "epochs to train [4]",
-    "--accelerator": "cpu, gpu or auto",
-    "--devices, --strategy": "to use several; see docs/scaling.md",
-    "--precision": "of the numbers on a GPU, such as 16-mixed",
+    "--accelerator": "cpu, gpu or auto [auto]",
+    "--devices, --strategy, --precision": "see docs/scaling.md",
     "--fast_dev_run": "try every part on one batch and keep nothing",
-    "--trainer.default_root_dir": "the folder that gets logs/ [.]",
+    "--trainer.default_root_dir": "the folder in which logs/ is written [.]",
     "--report": "write report.html and TensorBoard's plots [true]",
     "--checkpoint_every_n_steps": "write last.ckpt this often in an epoch [500]",
 }
@@ -78,5 +76,5 @@ def _lines(rows: Mapping[str, str], width: int = 28) -> list[str]:
 
 
 def _wrap(start: str, text: str) -> list[str]:
-    columns = min(shutil.get_terminal_size().columns, 100)
+    columns = min(shutil.get_terminal_size(fallback=(100, 40)).columns, 100)
     return textwrap.wrap(text, columns, initial_indent=start, subsequent_indent=" " * len(start))

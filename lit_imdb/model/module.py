@@ -21,7 +21,8 @@ from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.metrics import RunningMetrics
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, threads_of
+from lit_imdb.model.recipe import drop_words, loss_at_every_word
+from lit_imdb.model.recurrence import engine_for, padding_of, threads_of
 
 
 class LitSentiment(LightningModule):
@@ -29,20 +30,33 @@ class LitSentiment(LightningModule):
 
     Args:
         lr: Adam's learning rate.
+        word_dropout: Share of the words that training replaces by `<unk>`.
+        word_loss: Weight of the loss at every word, beside that of the last state.
         network: Settings of `SentimentRNN`.
 
     Raises:
-        UserError: A learning rate not above 0, or a setting that `SentimentRNN` refuses.
+        UserError: A learning rate not above 0, or a setting out of range.
     """
 
-    def __init__(self, lr: float = 1e-3, **network: Any) -> None:
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        word_dropout: float = 0.0,
+        word_loss: float = 0.0,
+        **network: Any,
+    ) -> None:
         super().__init__()
         if not lr > 0:
             raise UserError(f"--model.lr {lr}: expected more than 0")
-        self.lr = lr
+        if not 0 <= word_dropout < 1:
+            raise UserError(f"--model.word_dropout {word_dropout}: expected 0 to below 1")
+        if not word_loss >= 0:
+            raise UserError(f"--model.word_loss {word_loss}: expected at least 0")
+        self.lr, self.word_dropout, self.word_loss = lr, word_dropout, word_loss
         self.net = SentimentRNN(**network)
         defaults = {k: p.default for k, p in inspect.signature(SentimentRNN).parameters.items()}
-        self.save_hyperparameters({"lr": lr, **defaults, **network})
+        own = {"lr": lr, "word_dropout": word_dropout, "word_loss": word_loss}
+        self.save_hyperparameters({**own, **defaults, **network})
         self._folded: Callable[[Tensor], Tensor] = self.net.forward
         self.train_metrics = RunningMetrics()  # since the last log line
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
@@ -58,15 +72,22 @@ class LitSentiment(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
-        logits = self.net(ids, self.net.draw_masks(len(ids), self._mask_generator()))  # (B,)
-        loss = binary_cross_entropy_with_logits(logits, labels)
-        self.train_metrics.update(loss, logits, labels)
+        generator = self._mask_generator()
+        masks = self.net.draw_masks(len(ids), generator)
+        if self.word_dropout:
+            ids = drop_words(ids, self.word_dropout, generator)
+        logits = self.net(ids, masks, every=bool(self.word_loss))  # (B,), or at every word (B, T)
+        last = logits[:, -1] if self.word_loss else logits  # (B,)
+        loss = binary_cross_entropy_with_logits(last, labels)
+        self.train_metrics.update(loss, last, labels)
         self.logs_now = self._is_log_step(batch_idx)
         if self.logs_now:
             metrics = self.train_metrics.compute()
             self._expect_finite([metrics["loss"]])
             self.log_dict({f"train/{k}": v for k, v in metrics.items()}, prog_bar=True)
             self.train_metrics.reset()
+        if self.word_loss:
+            loss = loss + self.word_loss * loss_at_every_word(logits, labels, padding_of(ids))
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -91,13 +91,14 @@ class SentimentRNN(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: Tensor, masks: Masks | None = None) -> Tensor:
+    def forward(self, ids: Tensor, masks: Masks | None = None, every: bool = False) -> Tensor:
         """Logits (B,) of token ids (B, T), integers.
 
         Args:
             ids: Token ids.
             masks: What multiplies each cell's input, (B, E) and (B, H). None draws dropout masks in
                 training and leaves the inputs alone in evaluation.
+            every: Return the logits that the states at every token have (B, T).
         """
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
@@ -105,22 +106,26 @@ class SentimentRNN(nn.Module):
         padding = recurrence.padding_of(ids)  # (B,)
         if engine is recurrence.fused and self.looks_up_plainly:
             masks = masks or [None] * len(self.cells)
-            hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks, padding)
-            return self._logit(hidden)
+            table = self.embedding.weight
+            return self._logit(
+                recurrence.fused_words(self.cells, table, ids, masks, padding, every)
+            )
         # token by token, (T, B, E) in memory: the order in which the cells read
-        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), padding, masks)
+        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), padding, masks, every)
 
-    def logits_of(self, embedded: Tensor, padding: Tensor, masks: Masks | None = None) -> Tensor:
+    def logits_of(
+        self, embedded: Tensor, padding: Tensor, masks: Masks | None = None, every: bool = False
+    ) -> Tensor:
         """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read.
 
         Masks of None leave every cell's input alone.
         """
         cells = self.cells
         engine = recurrence.engine_for(self.engine, embedded.device, cells)
-        return self._logit(engine(cells, embedded, masks or [None] * len(cells), padding))
+        return self._logit(engine(cells, embedded, masks or [None] * len(cells), padding, every))
 
     def _logit(self, hidden: Tensor) -> Tensor:
-        logit: Tensor = self.head(hidden).squeeze(1)  # (B,) of (B, H)
+        logit: Tensor = self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
         return logit
 
     def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:

@@ -12,19 +12,30 @@ first, and the one that unrolls other cells too; `fused` compiles the loop for t
 Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.errors import UserError
+from lit_imdb.model.cudnn import cudnn
 from lit_imdb.model.threads import single_torch_thread
 
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
-Engine = Callable[[Cells, Tensor, Masks, Tensor], Tensor]
+
+
+class Engine(Protocol):
+    """Computes the last hidden state (B, H) of the last cell; with `every`, all (B, T, H)."""
+
+    def __call__(
+        self, cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+    ) -> Tensor:
+        """Unroll; `hidden_states` describes the arguments."""
+        ...
 
 
 def padding_of(ids: Tensor) -> Tensor:
@@ -57,52 +68,34 @@ def hidden_states(
     return states
 
 
-def reference(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
-    """The last hidden state (B, H) of the last cell, by the plain loop."""
-    return hidden_states(cells, inputs, masks, padding)[-1][-1]
+def reference(
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+) -> Tensor:
+    """The plain loop."""
+    states = hidden_states(cells, inputs, masks, padding)[-1]
+    return torch.stack(states, 1) if every else states[-1]
 
 
-def fused(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
+def fused(
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+) -> Tensor:
     """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
-    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding)
+    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding, every)
 
 
-def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor) -> Tensor:
+def fused_words(
+    cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, every: bool = False
+) -> Tensor:
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
-    from lit_imdb.model.fused import last_state  # imports numba: 0.15 s
+    from lit_imdb.model.fused import unroll  # numba takes a moment to import
 
     table = table.to(cells[0].weight_ih.dtype)
     if torch.compiler.is_compiling():  # it cannot look into other compiled code
-        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks, padding)  # type: ignore[no-untyped-call]
-        return last
-    return last_state(cells, table, ids, masks, padding)
-
-
-def cudnn(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
-    """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token.
-
-    It reads every token, so reviews are shifted to begin at the first place, and the state that
-    counts is the one at their last word.
-    """
-    reviews, steps, features = inputs.shape
-    place = torch.arange(steps, device=inputs.device)  # (T,)
-    place = (place.unsqueeze(1) + padding) % steps  # (T, B), where the word at each place stands
-    states = inputs.transpose(0, 1)  # (T, B, E)
-    states = states.gather(0, place.unsqueeze(2).expand(steps, reviews, features))
-    for cell, mask in zip(cells, masks, strict=True):
-        if mask is not None:
-            states = states * mask
-        first = states.new_zeros(1, states.shape[1], cell.hidden_size)
-        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        train = torch.is_grad_enabled()  # otherwise cuDNN has no backward pass
-        states, _ = torch.rnn_tanh(  # (T, B, H)
-            states, first, weights, True, 1, 0.0, train, False, False
-        )
-    last = (steps - 1 - padding).clamp(min=0).view(1, -1, 1)  # (1, B, 1)
-    hidden = states.gather(0, last.expand(1, *states.shape[1:]))[0]  # (B, H)
-    return hidden * (padding < steps).unsqueeze(1)
+        states: Tensor = torch.compiler.disable(unroll)(cells, table, ids, masks, padding, every)  # type: ignore[no-untyped-call]
+        return states
+    return unroll(cells, table, ids, masks, padding, every)
 
 
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
