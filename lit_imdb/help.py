@@ -11,7 +11,7 @@ from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import program
 
 _RUN = {
-    "--ckpt_path": "what to resume or evaluate: `best` or `last` of the newest run, or a file",
+    "--ckpt_path": "resume or evaluate `best` or `last` of the newest run, or a file",
     "--config FILE": "settings from a YAML file; flags win",
     "--print_config": "print all settings as YAML and stop",
     "--seed_everything": "of weights, batches and dropout [1]",
@@ -31,7 +31,7 @@ def overview() -> str:
         [
             f"usage: {program()} [--version] [COMMAND] [--FLAG VALUE ...]",
             "\nIMDB sentiment with a recurrent network, unrolled by hand.\n",
-            *_lines({**COMMANDS, **ALONE}, 12),
+            *_lines({**COMMANDS, **ALONE}, 10),
             f"\nEach has its own --help, the default command `{program()} fit --help`.",
         ]
     )
@@ -71,8 +71,8 @@ def _parameters(group: str, cls: type) -> Iterator[tuple[str, str]]:
             yield f"--{group}.{name}", text + default
 
 
-def _lines(rows: Mapping[str, str], width: int = 28) -> list[str]:
-    return [line for name, text in rows.items() for line in _wrap(f"  {name:<{width}}", text)]
+def _lines(rows: Mapping[str, str], width: int = 26) -> list[str]:
+    return [line for name, text in rows.items() for line in _wrap(f"  {name:<{width}}  ", text)]
 
 
 def _wrap(start: str, text: str) -> list[str]:
