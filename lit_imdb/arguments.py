@@ -20,6 +20,7 @@ ALONE = {  # these need no Trainer: main() runs them without Lightning
     "predict": "Label your own reviews.",
     "export": "Write a trained model as a folder for other programs.",
     "serve": "Serve a web page and a JSON endpoint.",
+    "runs": "List the runs.",
 }
 ALIASES = {  # what other programs call it
     "epochs": "max_epochs",

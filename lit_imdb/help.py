@@ -19,6 +19,8 @@ _RUN = {
     "--accelerator": "cpu, gpu or auto [auto]",
     "--devices, --strategy, --precision": "see docs/scaling.md",
     "--fast_dev_run": "try every part on one batch and keep nothing",
+    "--model, --data CLASS": "your own, such as my_module.MyModel; see docs/extending.md",
+    "--optimizer, --lr_scheduler": "torch's, such as AdamW and OneCycleLR [Adam, none]",
     "--trainer.default_root_dir": "the folder in which logs/ is written [.]",
     "--report": "write report.html and TensorBoard's plots [true]",
     "--checkpoint_every_n_steps": "write last.ckpt this often in an epoch [500]",
@@ -52,10 +54,13 @@ def page(command: str) -> str:
         [
             f"usage: {program()} {command} [--FLAG VALUE ...]",
             *_wrap("", COMMANDS[command]),
-            *("", "run:", *_lines(_RUN)),
-            *("", "model:", *_lines(model)),
-            *("", "data:", *_lines(data)),
-            *("", "Lightning's Trainer, --trainer.NAME, described by --help all:"),
+            "run:",
+            *_lines(_RUN),
+            "model:",
+            *_lines(model),
+            "data:",
+            *_lines(data),
+            "Lightning's Trainer, --trainer.NAME, described by --help all:",
             *_wrap("  ", ", ".join(inspect.signature(Trainer).parameters)),
         ]
     )
@@ -71,7 +76,7 @@ def _parameters(group: str, cls: type) -> Iterator[tuple[str, str]]:
             yield f"--{group}.{name}", text + default
 
 
-def _lines(rows: Mapping[str, str], width: int = 26) -> list[str]:
+def _lines(rows: Mapping[str, str], width: int = 27) -> list[str]:
     return [line for name, text in rows.items() for line in _wrap(f"  {name:<{width}}  ", text)]
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 
+import lit_imdb.clock  # noqa: F401 - before the slow imports
 from lit_imdb.arguments import ALONE, Parser, full_arguments
 from lit_imdb.errors import UserError, program
 from lit_imdb.help import overview, page
@@ -24,6 +25,7 @@ def main(args: list[str] | None = None) -> None:
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     stop_at_once()
+    sys.path.append(os.getcwd())  # --model my_module.MyModel
     try:
         _run(args)
     except Interrupted as interrupted:
@@ -90,6 +92,10 @@ def _run_alone(command: str, args: list[str]) -> None:
         parser.add_argument("file", type=str, nargs="?", metavar="FILE", help=files)
         text = "A review to label, instead of a file; may be repeated."
         parser.add_argument("--text", type=str, action="append", metavar="TEXT", help=text)
+    if command == "runs":  # else --json would need a value
+        own = {"json"}
+        text = "Print a JSON list for programs."
+        parser.add_argument("--json", action="store_true", help=text)
     parser.add_function_arguments(function, as_positional=False, skip=own)
     function(**vars(parser.parse_args(args)))
 

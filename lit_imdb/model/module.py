@@ -53,10 +53,9 @@ class LitSentiment(LightningModule):
         if not word_loss >= 0:
             raise UserError(f"--model.word_loss {word_loss}: expected at least 0")
         self.lr, self.word_dropout, self.word_loss = lr, word_dropout, word_loss
-        self.net = SentimentRNN(**network)
-        defaults = {k: p.default for k, p in inspect.signature(SentimentRNN).parameters.items()}
-        own = {"lr": lr, "word_dropout": word_dropout, "word_loss": word_loss}
-        self.save_hyperparameters({**own, **defaults, **network})
+        self.net = self.make_network(**network)
+        self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
+        self.save_hyperparameters()  # those given, to subclasses too
         self._folded: Callable[[Tensor], Tensor] = self.net.forward
         self.train_metrics = RunningMetrics()  # since the last log line
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
@@ -64,6 +63,10 @@ class LitSentiment(LightningModule):
         self.logs_now = False  # whether this training step has a log line
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
         self.evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
+
+    def make_network(self, **network: Any) -> SentimentRNN:
+        """Return the network: override it for one of your own."""
+        return SentimentRNN(**network)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
@@ -78,6 +81,7 @@ class LitSentiment(LightningModule):
             ids = drop_words(ids, self.word_dropout, generator)
         logits = self.net(ids, masks, every=bool(self.word_loss))  # (B,), or at every word (B, T)
         last = logits[:, -1] if self.word_loss else logits  # (B,)
+        labels = labels.to(last.dtype)
         loss = binary_cross_entropy_with_logits(last, labels)
         self.train_metrics.update(loss, last, labels)
         self.logs_now = self._is_log_step(batch_idx)
@@ -154,7 +158,7 @@ class LitSentiment(LightningModule):
     def _log_evaluation(self, split: str, loss: MeanMetric, accuracy: BinaryAccuracy) -> None:
         # batch by batch: a sum over all would depend on the number of threads in its last digit
         sums = [
-            binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+            binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
             for logits, labels in self.evaluated
         ]
         logits, labels = map(torch.cat, zip(*self.evaluated, strict=True))
@@ -190,3 +194,8 @@ class LitSentiment(LightningModule):
                 f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
                 f"{self.lr:g}; the checkpoints written before are good"
             )
+
+
+def _defaults(network: type[SentimentRNN]) -> dict[str, Any]:
+    parameters = inspect.signature(network).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -6,12 +6,11 @@ Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lit_imdb.errors import UserError
 from lit_imdb.model import recurrence
@@ -48,16 +47,14 @@ class SentimentRNN(nn.Module):
         self.dropout = dropout
         self.engine = engine
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
-        self.cell0 = nn.RNNCell(embedding_dim, hidden_dim)
-        self.cell1 = nn.RNNCell(hidden_dim, hidden_dim)
+        self.cell0 = self.make_cell(embedding_dim, hidden_dim)
+        self.cell1 = self.make_cell(hidden_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, 1)
         self.reset_parameters()
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Build the network from hyperparameters, which may hold settings of others as well."""
-        own = inspect.signature(cls).parameters.keys() & settings.keys()
-        return cls(**{name: settings[name] for name in own})
+    def make_cell(self, inputs: int, units: int) -> Any:
+        """Return one cell: override it for `nn.GRUCell` or `nn.LSTMCell`."""
+        return nn.RNNCell(inputs, units)
 
     @property
     def cells(self) -> tuple[nn.RNNCell, ...]:
@@ -78,6 +75,8 @@ class SentimentRNN(nn.Module):
         """Keras's initial values, so that the first epochs go as in the tutorial."""
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
         for cell in self.cells:
+            if not isinstance(cell, nn.RNNCell):
+                continue  # torch's own initial values
             nn.init.xavier_uniform_(cell.weight_ih)
             # in 64 bits: the last digit of 32 would depend on the number of threads
             orthogonal = nn.init.orthogonal_(torch.empty_like(cell.weight_hh, dtype=torch.float64))
@@ -137,6 +136,22 @@ class SentimentRNN(nn.Module):
         masks = [weight.new_empty(reviews, cell.input_size) for cell in self.cells]
         # as bernoulli_, in two thirds of the time
         return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
+
+
+def network_of(
+    settings: Mapping[str, Any], model: Callable[..., Any] | None = None
+) -> SentimentRNN:
+    """Build an untrained network from a checkpoint's hyperparameters.
+
+    Args:
+        settings: May hold settings of others as well.
+        model: The subclass of `LitSentiment` whose network it is, if it is not `SentimentRNN`.
+    """
+    takes = inspect.signature(model or SentimentRNN).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        settings = {name: value for name, value in settings.items() if name in takes}
+    net: SentimentRNN = model(**settings).net if model else SentimentRNN(**settings)
+    return net
 
 
 def _check(name: str, value: Any, holds: bool, expected: str) -> None:

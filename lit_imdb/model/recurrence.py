@@ -12,9 +12,11 @@ first, and the one that unrolls other cells too; `fused` compiles the loop for t
 Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
 """
 
+import os
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,14 +58,17 @@ def hidden_states(
         padding: Places in front of each review's first word (B,).
     """
     states: list[list[Tensor]] = [[] for _ in cells]
-    hidden = [inputs.new_zeros(len(inputs), cell.hidden_size) for cell in cells]  # (B, H) each
+    carried: list[Any] = [None] * len(cells)  # a cell's state: (B, H), or a tuple of these
     for t, word in enumerate(inputs.unbind(1)):  # (B, E)
         reads = (t >= padding).unsqueeze(1)  # (B, 1)
         below = word
         for layer, (cell, mask) in enumerate(zip(cells, masks, strict=True)):
-            state = cell(below if mask is None else below * mask, hidden[layer])
-            hidden[layer] = state * reads  # in front of the first word it stays 0
-            below = hidden[layer]
+            state = cell(below if mask is None else below * mask, carried[layer])
+            if isinstance(state, tuple):  # nn.LSTMCell's (h, c)
+                carried[layer] = tuple(part * reads for part in state)
+                below = carried[layer][0]
+            else:
+                below = carried[layer] = state * reads  # in front of the first word it stays 0
             states[layer].append(below)
     return states
 
@@ -98,6 +103,7 @@ def fused_words(
     return unroll(cells, table, ids, masks, padding, every)
 
 
+_JIT_IS_OFF = "NUMBA_DISABLE_JIT is set" if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" else ""
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
 
 
@@ -114,11 +120,15 @@ def engine_for(name: str, device: torch.device, cells: Cells) -> Engine:
     if misfit is None:
         return ENGINES[chosen]
     if name == "auto":
+        if chosen == "fused" and _JIT_IS_OFF:
+            warnings.warn(f"{_JIT_IS_OFF}: training by the plain loop", stacklevel=2)
         return reference
     raise UserError(f"--model.engine {name}: expected {misfit}")
 
 
 def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
+    if name == "fused" and _JIT_IS_OFF:
+        return f"numba to compile, but {_JIT_IS_OFF}; use --model.engine auto"
     other = other_than_tanh(cells)
     if other is not None and name != "reference":
         return f"tanh nn.RNNCells, not {other}; for these cells use --model.engine reference"
