@@ -214,7 +214,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     ("args", "message"),
     [
         ([], "expected a file or texts"),
-        (["gone.csv"], "gone.csv: No such file"),
+        (["gone.csv"], "no file gone.csv"),
         (["in.txt", "--output", "out.xlsx"], "'.xlsx'"),
         (["in.txt", "--output", "no/o.csv"], "no/o.csv: No such file"),
         (["in.txt", "--output", "folder.csv"], "folder.csv: Is a directory"),

@@ -94,5 +94,5 @@ def export(
             f"cannot write {folder} ({error.strerror or error}): "
             "free some space or name another folder with --output DIR"
         ) from error
-    print(f"{folder}: model, vocabulary, preprocessing, card; try python {folder}/example.py")
+    print(f'{folder}: model, vocabulary, card; try: python {folder}/example.py "I loved it"')
     origin.report()

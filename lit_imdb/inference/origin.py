@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_imdb.errors import program
+
 WEAK = 0.55  # validation accuracy below which a model is close to guessing
 
 
@@ -33,7 +35,7 @@ class Origin:
             return ""
         return (
             f"this model is close to guessing (validation accuracy {self.percent}): "
-            "train one with `python train.py`"
+            f"train one with `{program()}`"
         )
 
     def report(self) -> None:

@@ -1,5 +1,6 @@
 """`python train.py predict`: labels for a user's own reviews."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,9 @@ def predict(
             "expected a file or texts: `python train.py predict reviews.csv`, "
             '`python train.py predict --text "I loved it"` or - for standard input'
         )
+    if file is not None and file != "-" and not Path(file).exists():
+        typed = shlex.quote(file)
+        raise UserError(f"no file {file}; for a text `python train.py predict --text {typed}`")
     # one core reads and tokenises; a second thread for the network would only be in its way
     torch.set_num_threads(1)
     classifier = load(ckpt_path, device)
@@ -73,7 +77,8 @@ def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | N
         write_answers(blocks(), output, Path(reviews.path))
     if output is not None:
         without = f", {unanswered:,} of them without an answer" if unanswered else ""
-        print(f"{written:,} reviews{without} -> {output}", file=sys.stderr)
+        noun = "review" if written == 1 else "reviews"
+        print(f"{written:,} {noun}{without} -> {output}", file=sys.stderr)
 
 
 def _show(classifier: SentimentClassifier, text: str) -> None:

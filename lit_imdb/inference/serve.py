@@ -26,7 +26,7 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
         from lit_imdb.inference.app import make_app
     except ImportError as error:
         raise UserError(
-            f'the package {error.name} is missing: pip install -c constraints.txt -e ".[serve]"'
+            f"the package {error.name} is missing: pip install starlette uvicorn"
         ) from error
     classifier = load(ckpt_path)
     # A page elsewhere may point its own name at this machine; only these names are answered.

@@ -96,7 +96,8 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
         )
     path = Path(ckpt_path)
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}: expected a file, or `best` or `last`")
+        held = "".join(f" such as {found}," for found in sorted(path.rglob("*.ckpt"))[:1])
+        raise UserError(f"no checkpoint {path}: expected a file,{held} or `best` or `last`")
     return path
 
 
