@@ -1,4 +1,4 @@
-"""Measure `python train.py serve` over loopback and print the table of docs/deploy.md.
+"""Measure `python train.py serve` over loopback and print a table.
 
 python -m benchmarks.serving [--ckpt_path FILE] [--requests 50000]
 """

@@ -46,8 +46,8 @@ class Origin:
 
 def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
     """Return where a checkpoint's weights come from, with the accuracy of these very weights."""
-    source = Path(checkpoint["datamodule_hyper_parameters"]["source"]).name  # not where it lies
-    return Origin(path, _accuracy(path.name, checkpoint), source)
+    source = Path(checkpoint["datamodule_hyper_parameters"].get("source", "unknown"))
+    return Origin(path, _accuracy(path.name, checkpoint), source.name)  # not where it lies
 
 
 def _accuracy(name: str, checkpoint: dict[str, Any]) -> float | None:

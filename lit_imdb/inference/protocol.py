@@ -6,7 +6,7 @@ import h11
 from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_STOPPING_SECONDS = 0.5  # for requests that are on their way when the server stops
+_STOPPING_SECONDS = 1  # for requests that are on their way when the server stops
 _CLOSE = (b"connection", b"close")
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_MANY = JSONResponse(

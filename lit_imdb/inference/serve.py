@@ -1,5 +1,6 @@
 """`python train.py serve`: a page and a JSON endpoint for a trained model."""
 
+import gc
 import socket
 
 from jsonargparse.typing import PositiveInt
@@ -44,6 +45,7 @@ def serve(
     classifier = load(ckpt_path, device)
     classifier.predict("film")  # compiles, or loads what is compiled: not while a client waits
     classifier.explain("film")
+    gc.freeze()  # collections, the last one at exit too, need not go through all the imports
     # A page elsewhere may point its own name at this machine; only these names are answered.
     names = ["127.0.0.1", "localhost"] if host in ("127.0.0.1", "localhost") else ["*"]
     try:
