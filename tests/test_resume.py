@@ -1,6 +1,5 @@
 """A run that is cut off goes on as if it had not been."""
 
-import itertools
 import json
 import os
 import shlex
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,14 +19,12 @@ import yaml
 from conftest import ROOT, TINY, Output, results_of
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from benchmarks import crash
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.module import LitSentiment
-from lit_imdb.report import callback
 
 Run = Callable[..., Output]
 Fails = Callable[..., str]
@@ -236,25 +232,6 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
     assert run(*TINY, "--data.source", corpus).status == 0
     Path("logs/imdb/version_1").mkdir()  # a run that was killed before its first step
     assert "python train.py fit" in fails("fit", "--ckpt_path", "last")
-
-
-def test_the_speed_in_the_log_counts_the_reviews_since_the_line_before(
-    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = SimpleNamespace(perf_counter=itertools.count().__next__)  # 1 from look to look
-    monkeypatch.setattr(callback, "time", seconds)
-    line = ("--trainer.log_every_n_steps", "4", "--checkpoint_every_n_steps", "2")
-    with dying("training_step", 7, fail):
-        assert run(*TINY, *line, "--data.source", corpus).status != 0
-    first, second = [64], [32, 48, 64]  # from step 6 to 8, and from 9, where an epoch ends, to 12
-    assert speeds() == first
-    assert run("fit", *TINY, *line, "--ckpt_path", "last").status == 0
-    assert speeds() == [*first, *second]
-
-
-def speeds() -> list[float]:
-    seen = EventAccumulator("logs/imdb/version_0").Reload()
-    return [point.value for point in seen.Scalars("train/reviews_per_second")]
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lit_imdb.data.text import PAD, UNK, TextEncoder
-from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.network import network_of
 
 _MAX_PICKLE = 16 * 2**20  # a vocabulary of a million words; unpickled, it grows some sixty-fold
 _MAX_DEPTH, _MAX_VALUES = 20, 5_000_000
@@ -122,7 +122,7 @@ def check_content(checkpoint: Any, for_trainer: bool = False) -> None:
 def shapes_of(settings: Mapping[str, Any]) -> dict[str, torch.Size]:
     """The weights' names and shapes in a network with these settings."""
     with torch.device("meta"):  # needs no memory
-        net = SentimentRNN.from_settings(settings)
+        net = network_of(settings)
     return {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
 
 
@@ -148,7 +148,8 @@ def _check_network(settings: dict[str, Any], weights: dict[str, Tensor]) -> None
         for name, weight in weights.items()
         if name.startswith("net.") and not name.endswith("_mask")
     }
-    _expect(found.keys() == shapes.keys(), "its weights are those of another network")
+    hint = "its weights are those of another network; of a class of your own: load(..., model=)"
+    _expect(found.keys() == shapes.keys(), hint)
     for name, weight in found.items():
         fits = weight.shape == shapes[name] and weight.is_floating_point()
         _expect(fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}")
