@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import (
-    TINY,
+    REPORTED,
     Output,
     Trained,
     make_reviews,
@@ -68,7 +68,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         for number, (text, label) in enumerate(make_reviews(100))
     ]
     corpus = write_csv(folder / "corpus.csv", reviews)
-    arguments = (*TINY, *LOGGING, "--data.source", corpus)
+    arguments = (*REPORTED, *LOGGING, "--data.source", corpus)
     output = train_py(*arguments, cwd=folder, XDG_CACHE_HOME=str(folder / "cache"))
     assert output.status == 0, output
     assert "the report continues without" not in output.err
@@ -172,7 +172,7 @@ def test_the_run_folder_has_one_page_and_a_file_of_each_picture(reported: Traine
 def test_the_report_changes_no_weight_and_can_be_left_out(
     reported: Trained, run: Command, tmp_path: Path
 ) -> None:
-    done = run(*TINY, *LOGGING, "--data.source", reported.corpus, "--report", "false")
+    done = run(*REPORTED, *LOGGING, "--data.source", reported.corpus, "--report", "false")
     assert done.status == 0, done
     without = tmp_path / "logs/imdb/version_0"
     assert not (without / "report.html").exists()
@@ -230,7 +230,7 @@ def test_a_new_panel_is_a_function_and_an_entry_and_a_failing_one_warns_in_one_l
         Panel("own/table", "My table", table, "How?"),
     ]
     monkeypatch.setitem(panels.PANELS, "My own section", own)
-    done = run(*TINY, "--data.source", corpus)
+    done = run(*REPORTED, "--data.source", corpus)
     assert done.status == 0, done
     [line] = [line for line in done.err.splitlines() if "the report" in line]
     assert line.endswith("the report continues without the panel own/fail: ValueError: no ink")
@@ -257,7 +257,7 @@ def test_a_report_that_fails_everywhere_does_not_end_the_run(
     monkeypatch.setattr("torch.nn.utils.get_total_norm", fail)  # at a step
     monkeypatch.setattr("lit_imdb.report.trainability.measure", fail)  # after a validation
     monkeypatch.setattr("lit_imdb.report.board.whole_file", fail)  # at the end
-    done = run(*TINY, *LOGGING, "--data.source", corpus)
+    done = run(*REPORTED, *LOGGING, "--data.source", corpus)
     assert done.status == 0, done
     parts = ("the speed and the gradient norm", "the validation", "pictures and tables")
     for part in (*parts, *(f"the panel {tag}" for tag in PICTURES)):
@@ -279,7 +279,7 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
     random.Random(0).shuffle(mixed)
     corpus = write_jsonl(tmp_path / "corpus.jsonl", mixed)
     unusual = ["--data.vocab_size", "5000", "--trainer.precision", "bf16-true"]
-    done = run(*TINY, "--data.source", corpus, *unusual)
+    done = run(*REPORTED, "--data.source", corpus, *unusual)
     assert done.status == 0
     assert "the report continues without" not in done.err
     page = Page((tmp_path / "logs/imdb/version_0/report.html").read_text())
