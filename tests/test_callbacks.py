@@ -35,10 +35,11 @@ def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
     assert fitted.status == 0, fitted
     assert fitted.err == ""
     results = results_of(RUN)
-    for more in ([], ["--config", RUN / "config.yaml"]):
-        tested = run("test", "--trainer.enable_progress_bar", "false", *more)
-        assert f"{results['test_loss']:.4f}" in tested.out, tested
-        assert f"{results['test_acc']:.2%}" in tested.out
+    tested = run("test", "--config", RUN / "config.yaml")
+    assert f"{results['test_loss']:.4f}" in tested.out, tested
+    assert f"{results['test_acc']:.2%}" in tested.out
+    for command in ("predict --text great", f"predict {corpus} --output a.csv", "export"):
+        assert run(*command.split()).status == 0
     resumed = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
     assert resumed.status == 0, resumed
     callbacks = yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["callbacks"]

@@ -133,7 +133,7 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
         resume = [*args, "--ckpt_path", "last"]
         if status != 1:  # the step was finished and saved, and the last line says how to go on
             last = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
-            taken = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
+            taken = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
             assert batch < taken <= batch + 4
             advice = stopped.err.splitlines()[-1].split("`")[1]
             resume = shlex.split(advice)[2:]
