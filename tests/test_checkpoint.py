@@ -128,12 +128,12 @@ def test_what_lightnings_callbacks_write_is_read(run: Run, corpus: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+@pytest.mark.parametrize(("strategy", "devices"), [("ddp_spawn", 1), ("ddp_fork", 2)])
 def test_weights_that_processes_pass_in_a_file_are_read(
-    strategy: str, run: Run, corpus: Path
+    strategy: str, devices: int, run: Run, corpus: Path
 ) -> None:
-    two = ("--devices", "2", "--strategy", strategy)
-    done = run(*TINY, *two, "--data.source", corpus)
+    flags = ("--devices", devices, "--strategy", strategy)
+    done = run(*TINY, *flags, "--data.source", corpus)
     assert done.status == 0, done
     assert results_of(Path(RUN).parent)["epochs"] == 2
     assert run("test", "--accelerator", "cpu").status == 0

@@ -19,8 +19,16 @@ from lit_imdb.training.untrusted import (
 LOGS = Path("logs", "imdb")
 
 
-def run_of(ckpt_path: str) -> Path | None:
+def run_folders(root: Path) -> list[Path]:
+    """The runs `root/version_N`, oldest first."""
+    runs = [p for p in root.glob("version_*") if p.name.removeprefix("version_").isdecimal()]
+    return sorted(runs, key=lambda run: int(run.name.removeprefix("version_")))
+
+
+def run_of(ckpt_path: str | None) -> Path | None:
     """The run folder that a checkpoint lies in; None for a file of its own."""
+    if ckpt_path is None:
+        return None
     run = Path(ckpt_path).parent.parent
     return run if run.name.startswith("version_") else None
 
@@ -33,8 +41,7 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
     Raises:
         UserError: There is no such file, or the path is an address.
     """
-    numbered = [p for p in root.glob("version_*") if p.name.removeprefix("version_").isdecimal()]
-    runs = sorted(numbered, key=lambda run: int(run.name.removeprefix("version_")))
+    runs = run_folders(root)
     if ckpt_path == "best":
         found = [file for run in runs if (file := run / "checkpoints" / "best.ckpt").is_file()]
         if found:
