@@ -33,7 +33,10 @@ ARGUMENTS = (
     *("--trainer.enable_progress_bar", "false"),
 )
 # Wall times, and a note that ModelCheckpoint does not restore.
-IGNORED = {"seconds", "seconds_per_epoch", "current_score", "train/reviews_per_second"}
+IGNORED = {
+    *("date", "seconds", "seconds_per_epoch", "seconds_total"),
+    *("current_score", "train/reviews_per_second"),
+}
 
 
 def run(runs: int, seed: int, arguments: Sequence[str] = ARGUMENTS) -> list[str]:

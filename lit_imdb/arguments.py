@@ -12,7 +12,12 @@ COMMANDS = {
     "validate": "Evaluate a checkpoint, by default the newest best one, on the validation split.",
     "test": "Evaluate a checkpoint, by default the newest best one, on the test split.",
 }
-ALONE = ("predict", "export", "serve")  # these need no Trainer: main() runs them without Lightning
+ALONE = (
+    "predict",
+    "export",
+    "serve",
+    "runs",
+)  # these need no Trainer: main() runs them without Lightning
 _HELP = ("-h", "--help")
 
 

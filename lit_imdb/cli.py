@@ -1,6 +1,7 @@
 """The commands fit, validate and test: their trainer and what they report."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import pytorch_lightning.callbacks as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule
-from pytorch_lightning.callbacks import Callback, Checkpoint, LambdaCallback, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.callbacks import Checkpoint, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import encoder_of
@@ -18,10 +19,14 @@ from lit_imdb.messages import keep_messages_short
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
-from lit_imdb.training.checkpoint import read_checkpoint, run_of
+from lit_imdb.training.checkpoint import link_run, read_checkpoint, run_of
 from lit_imdb.training.history import History
-from lit_imdb.training.progress import ProgressBar
+from lit_imdb.training.optimizers import set_optimizer
+from lit_imdb.training.progress import EpochLines, ProgressBar
 from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
+from lit_imdb.training.tensorboard import RunLogger, log_hparams
+
+_WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
 
 class CLI(SettingsCLI):
@@ -32,6 +37,7 @@ class CLI(SettingsCLI):
             filename="best", monitor="val/acc", mode="max", enable_version_counter=False
         )
         self.history = History(self.best)
+        self.report: Report | None = None
         super().__init__(args)
 
     def before_instantiate_classes(self) -> None:
@@ -47,29 +53,37 @@ class CLI(SettingsCLI):
             self.save_config_callback = None  # it belongs to a run folder, and there is none
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Add what every run has: its folder, checkpoints, history and progress bar."""
+        """Add what every run has and the user has not brought: folder, checkpoints, bar."""
         config = self.config_init[self.subcommand].trainer
-        own = config.callbacks or []
-        callbacks: list[Callback] = [*own] if isinstance(own, list) else [own]
+        set_optimizer(self.model, self.config[self.subcommand])
+        callbacks = _as_list(config.callbacks)
         has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:
-            callbacks.append(ProgressBar())
+            if sys.stderr.isatty():
+                callbacks.append(ProgressBar())
+            else:
+                kwargs["enable_progress_bar"] = False  # a log file has no use for it
         logger = config.logger
         if self.subcommand != "fit":
             callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
             logger = logger or False
             kwargs["enable_checkpointing"] = False
         else:
-            if logger in (None, True):
-                logger = self._run_logger()
+            if logger is not False:
+                own = _as_list(None if logger is True else logger)
+                has_folder = any(isinstance(each, _WITH_FOLDER) for each in own)
+                own += [] if has_folder else [self._run_logger()]
+                # the first one's folder is the run's
+                logger = sorted(own, key=lambda each: not isinstance(each, _WITH_FOLDER))
             if config.enable_checkpointing is not False and not config.fast_dev_run:
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
-                callbacks += [self.best, last]
+                callbacks += [self.best, last, LambdaCallback(on_train_start=link_run)]
             callbacks += [self.history, LambdaCallback(on_train_start=results.write_hparams)]
-            callbacks.append(OptimizerCheck())
+            callbacks += [OptimizerCheck(), EpochLines(self.history)]
             if self.config.fit.report:
-                callbacks.append(Report(self.history))
-        plugins = [*(config.plugins or []), DurableCheckpointIO()]
+                self.report = Report(self.history)
+                callbacks.append(self.report)
+        plugins = [*_as_list(config.plugins), DurableCheckpointIO()]
         try:
             return super().instantiate_trainer(
                 logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
@@ -79,12 +93,12 @@ class CLI(SettingsCLI):
 
     def _run_logger(self) -> TensorBoardLogger:
         """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
-        run = run_of(str(self.ckpt_path)) if self.ckpt_path else None
+        run = run_of(self.ckpt_path) if self.ckpt_path else None
         if run is None or self.checkpoint is None:
-            new = TensorBoardLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
+            new = RunLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
             new.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
             return new
-        return TensorBoardLogger(
+        return RunLogger(
             run.parent.parent,
             name=run.parent.name,
             version=run.name,
@@ -158,24 +172,34 @@ class CLI(SettingsCLI):
         results.print_table(f"{split} split", rows)
 
     def _report_fit(self, figures: dict[str, Any]) -> None:
-        if isinstance(self.trainer.logger, TensorBoardLogger):
-            config = json.loads(self.parser.dump(self.config, format="json"))
+        if self.trainer.loggers:
+            config, default = (
+                json.loads(self.parser.dump(settings, format="json"))
+                for settings in (self.config, self.parser.parse_args(["fit"]))
+            )
+            figures["changed"] = results.changes(config["fit"], default["fit"])
             used = {"model": self.model.hparams, "data": self.datamodule.hparams}
             for group, hparams in used.items():
+                given = config["fit"][group]
+                given |= given.pop("init_args")
                 for name in ("lr", "batch_size"):
-                    if name in hparams and hparams[name] != config["fit"][group][name]:
+                    if name in hparams and hparams[name] != given.get(name):
                         figures[f"found_{name}"] = hparams[name]  # by a callback
-                config["fit"][group].update(hparams)
-            results.write_results(Path(self.trainer.logger.log_dir), figures, config)
-            shown = {f"hp/{name}": figures[name] for name in ("val_acc", "test_acc", "val_loss")}
-            self.trainer.logger.log_hyperparams(
-                {**self.model.hparams, **self.datamodule.hparams, "seed": figures["seed"]},
-                # without validation there are no metrics of it
-                {name: value for name, value in shown.items() if value is not None},
-                step=self.trainer.global_step,
-            )
-            self.trainer.logger.finalize("success")
+                        figures["changed"][f"{group}.{name}"] = hparams[name]
+                given |= hparams
+            content = results.write_results(Path(figures["run"]), figures, config)
+            if self.report:
+                self.report.write(self.trainer, self.model, content)
+            for logger in self.trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    log_hparams(logger, self.trainer, content)
+                    logger.finalize("success")
         results.print_table("lit-imdb", results.fit_rows(figures))
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Return what Lightning takes as one object or a list of them."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def run(args: list[str]) -> None:
@@ -189,3 +213,10 @@ def run(args: list[str]) -> None:
         CLI(args)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"the checkpoint's weights are those of another network: {error!s:.200}; give the "
+            "--model and the settings that it was trained with"
+        ) from error

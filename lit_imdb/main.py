@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
+import lit_imdb.clock  # noqa: F401 - before the slow imports
 from lit_imdb.arguments import ALONE, Parser, full_arguments
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import Interrupted, stop_at_once
@@ -20,6 +21,7 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     alone = args[:1] and args[0] in ALONE
     stop_at_once()
+    sys.path.append(os.getcwd())  # --model my_module.MyModel
     try:
         if alone:
             _run_alone(args[0], args[1:])
@@ -76,6 +78,10 @@ def _run_alone(command: str, args: list[str]) -> None:
         parser.add_argument("file", type=str, nargs="?", metavar="FILE", help=files)
         text = "A review to label, instead of a file; may be repeated."
         parser.add_argument("--text", type=str, action="append", metavar="TEXT", help=text)
+    if command == "runs":  # else --json would need a value
+        own = {"json"}
+        text = "Print a JSON list for programs."
+        parser.add_argument("--json", action="store_true", help=text)
     parser.add_function_arguments(function, as_positional=False, skip=own)
     function(**vars(parser.parse_args(args)))
 

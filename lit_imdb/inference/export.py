@@ -10,12 +10,12 @@ from lit_imdb.data.text import PAD_ID, UNK_ID
 from lit_imdb.errors import UserError
 from lit_imdb.files import whole_folder
 from lit_imdb.inference.card import model_card
-from lit_imdb.inference.classifier import encoder_of, network_of
+from lit_imdb.inference.classifier import encoder_of, load_network
 from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.origin import origin_of
 from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.recurrence import other_than_tanh
-from lit_imdb.training.checkpoint import find_checkpoint, read_checkpoint
+from lit_imdb.training.checkpoint import find_checkpoint
 
 RULE = (
     "Lower-case the text; apply each [pattern, replacement] of `replace` in order, as regular "
@@ -58,10 +58,9 @@ def export(
     if folder.exists():
         raise UserError(f"{folder} is there already: name another folder with --output DIR")
     path = find_checkpoint(ckpt_path)
-    checkpoint = read_checkpoint(path)
-    origin = origin_of(path, checkpoint)
-    net, encoder = network_of(checkpoint).eval(), encoder_of(checkpoint)
-    other = other_than_tanh(net.cells)
+    checkpoint, net = load_network(path)
+    origin, encoder = origin_of(path, checkpoint), encoder_of(checkpoint)
+    other = other_than_tanh(net.eval().cells)
     if other is not None:  # for those who change the network
         raise UserError(f"cannot export {other}: expected tanh nn.RNNCells; see lit_imdb.load")
     write, model = _FORMATS[format]

@@ -1,12 +1,12 @@
 """The `fused` engine: forward and backward passes as compiled loops, shared among threads.
 
-A thread takes some of a batch's reviews through all tokens and cells without waiting for the
-others. Which reviews go together does not depend on the number of threads, so neither does any
-result. Every cell reads rows of a table by their numbers: the first one the embedding by word, the
-others the states of the cell below by token.
+A thread takes a block of reviews through all tokens and cells, without waiting for other blocks.
+Which reviews share a block does not depend on the number of threads, so neither does any result.
+Each cell reads rows of a table by their numbers: the first one the embedding by word, the others
+the states of the cell below by token.
 
-Shapes: B reviews, N of them together, C such parts, T tokens, V rows of a table, E features of a
-cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
+Shapes: B reviews in C blocks of N, T tokens, V rows of a table, E features of a cell's input, H
+hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,18 @@ from torch.autograd.function import once_differentiable
 from lit_imdb.model import kernels
 from lit_imdb.model.threads import run_parallel, thread_count
 
-_TOGETHER = 32  # reviews: their states of one cell stay in the second-level cache
+_BLOCK = 32  # reviews: their states of one cell stay in the second-level cache
 
 Array = np.ndarray[Any, Any]
 
 
-def last_state(
+def unroll(
     cells: Sequence[nn.RNNCell],
     table: Tensor,
     ids: Tensor,
     masks: Sequence[Tensor | None],
     padding: Tensor,
+    every: bool = False,
 ) -> Tensor:
     """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
 
@@ -41,6 +42,7 @@ def last_state(
         ids: Row numbers (B, T).
         masks: See `recurrence.hidden_states`.
         padding: See there.
+        every: Return the states at every token (B, T, H).
 
     Raises:
         IndexError: The table has no such row.
@@ -49,8 +51,8 @@ def last_state(
     """
     weights = _weights(cells)
     _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
-    last: Tensor = _Unrolled.apply(table, ids, padding, tuple(masks), *weights)  # type: ignore[no-untyped-call]
-    return last
+    states: Tensor = _Unrolled.apply(table, ids, padding, tuple(masks), every, *weights)  # type: ignore[no-untyped-call]
+    return states
 
 
 class Evaluation:
@@ -81,19 +83,20 @@ class Evaluation:
         """(B, H) of ids (B, T) and padding (B,); raises IndexError as above."""
         words, places = _checked(ids, self._words).numpy(), padding.numpy()
         reviews, steps = words.shape
-        pieces, dtype = _pieces(reviews), self._table.dtype
+        blocks, dtype = _blocks(reviews), self._table.dtype
         last = np.empty((reviews, self._hidden), dtype)
 
-        def run(piece: int) -> None:
-            below, read = self._table, words[pieces[piece]]
+        def run(number: int) -> None:
+            block = blocks[number]
+            below, read = self._table, words[block]
             for features, (w_ih, bias, w_hh) in zip(self._features, self._stack, strict=True):
                 mask = np.ones((len(read), features), dtype)
                 h = np.empty((steps, _rows(len(read)), len(w_hh)), dtype)
-                kernels.forward(below, read, places[pieces[piece]], mask, w_ih, bias, w_hh, h)
+                kernels.forward(below, read, places[block], mask, w_ih, bias, w_hh, h)
                 below, read = _as_table(h, len(read))
-            last[pieces[piece]] = h[-1, : len(read), : self._hidden]
+            last[block] = h[-1, : len(read), : self._hidden]
 
-        run_parallel(run, len(pieces))
+        run_parallel(run, len(blocks))
         return torch.from_numpy(last)
 
 
@@ -105,31 +108,36 @@ class _Unrolled(torch.autograd.Function):
         ids: Tensor,
         padding: Tensor,
         masks: Sequence[Tensor | None],
+        every: bool,
         *weights: Tensor,
     ) -> Tensor:
         table, ids = table.contiguous(), _checked(ids, len(table))
         reviews, steps = ids.shape
-        pieces = _pieces(reviews)
+        blocks = _blocks(reviews)
         factors, states, layers = [], [], []
         for mask, cell in zip(masks, _by_cell(weights), strict=True):
             w_ih, bias, w_hh = _for_forward(*cell)
             factor = table.new_ones(reviews, cell[0].shape[1]) if mask is None else mask
             factors.append(factor.to(table.dtype).contiguous())
-            states.append(table.new_empty(len(pieces), steps, _rows(reviews), len(w_hh)))
+            states.append(table.new_empty(len(blocks), steps, _rows(reviews), len(w_hh)))
             layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
         rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
-        def run(piece: int) -> None:
-            part = pieces[piece]
-            below, read = rows, words[part]
+        def run(number: int) -> None:
+            block = blocks[number]
+            below, read = rows, words[block]
             for mask, w_ih, bias, w_hh, h in layers:
-                kernels.forward(below, read, places[part], mask[part], w_ih, bias, w_hh, h[piece])
-                below, read = _as_table(h[piece], len(read))
+                kernels.forward(
+                    below, read, places[block], mask[block], w_ih, bias, w_hh, h[number]
+                )
+                below, read = _as_table(h[number], len(read))
 
-        run_parallel(run, len(pieces))
+        run_parallel(run, len(blocks))
         ctx.save_for_backward(table, ids, padding, *factors, *states, *weights)
-        last = states[-1][:, -1].flatten(0, 1)  # (C N, H*)
-        return last[:reviews, : len(weights[-1])].clone()
+        ctx.every = every
+        found = states[-1] if every else states[-1][:, -1:]  # (C, T or 1, N, H*)
+        found = found.transpose(1, 2).flatten(0, 1)[:reviews, :, : len(weights[-1])].clone()
+        return found if every else found.squeeze(1)
 
     @staticmethod
     @once_differentiable
@@ -139,48 +147,52 @@ class _Unrolled(torch.autograd.Function):
         factors, states = kept[:count], [h.numpy() for h in kept[count : 2 * count]]
         cells = _by_cell(kept[2 * count :])
         reviews, steps = ids.shape
-        pieces = _pieces(reviews)
-        together, hidden = _rows(reviews), incoming.shape[1]
-        # what reaches a cell's states from above: the last cell's last state alone, here
-        coming = incoming.new_zeros(len(pieces), 1, together, hidden)
-        coming.view(-1, hidden)[:reviews] = incoming
+        blocks, size = _blocks(reviews), _rows(reviews)
+        coming = _into_blocks(incoming if ctx.every else incoming.unsqueeze(1), len(blocks), size)
         layers, sums = [], []
         for layer in reversed(range(count)):
             w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
             shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
-            grads = [table.new_zeros(len(pieces), *shape) for shape in shapes]
+            grads = [table.new_zeros(len(blocks), *shape) for shape in shapes]
             wanted = steps if layer or ctx.needs_input_grad[0] else 0
-            x_grad = table.new_empty(len(pieces), wanted, together, cells[layer][0].shape[1])
+            x_grad = table.new_empty(len(blocks), wanted, size, cells[layer][0].shape[1])
             arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
             layers.append((layer, w_ih, w_hh, *arrays))
             sums.append(grads)
             coming = x_grad
         rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
-        def run(piece: int) -> None:
-            part = pieces[piece]
+        def run(number: int) -> None:
+            block = blocks[number]
             for layer, w_ih, w_hh, above, mask, *grads in layers:
-                below, read = rows, words[part]
+                below, read = rows, words[block]
                 if layer:
-                    below, read = _as_table(states[layer - 1][piece], len(read))
-                h, each = states[layer][piece], [grad[piece] for grad in grads]
-                read_from = below, read, places[part], mask[part]
-                kernels.backward(above[piece], h, *read_from, w_ih, w_hh, *each)
+                    below, read = _as_table(states[layer - 1][number], len(read))
+                h, each = states[layer][number], [grad[number] for grad in grads]
+                read_from = below, read, places[block], mask[block]
+                kernels.backward(above[number], h, *read_from, w_ih, w_hh, *each)
 
-        run_parallel(run, len(pieces))
+        run_parallel(run, len(blocks))
         gradients: list[Tensor] = []
         for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
             units, features = weight.shape
             both = bias.sum(0)[:units]
             of_ih, of_hh = ih.sum(0)[:units, :features], hh.sum(0)[:units, :units]
             gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
-        if not ctx.needs_input_grad[0]:
-            return None, None, None, None, *gradients
-        table_grad = torch.empty_like(table)
-        given, result, parts = coming.numpy(), table_grad.numpy(), thread_count()
-        add = kernels.sum_by_word
-        run_parallel(lambda part: add(given, words, part, parts, result), parts)
-        return table_grad, None, None, None, *gradients
+        table_grad = None
+        if ctx.needs_input_grad[0]:
+            table_grad = torch.empty_like(table)
+            given, result, parts = coming.numpy(), table_grad.numpy(), thread_count()
+            add = kernels.sum_by_word
+            run_parallel(lambda part: add(given, words, part, parts, result), parts)
+        return table_grad, None, None, None, None, *gradients
+
+
+def _into_blocks(values: Tensor, count: int, size: int) -> Tensor:
+    """(B, T, H) as (C, T, N, H), with zeros where there is no review."""
+    reviews, steps, features = values.shape
+    padded = nn.functional.pad(values, (0, 0, 0, 0, 0, count * size - reviews))
+    return padded.view(count, size, steps, features).transpose(1, 2).contiguous()
 
 
 def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
@@ -188,14 +200,14 @@ def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
 
 
 def _by_cell(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-    """weight_ih, weight_hh, bias_ih and bias_hh of each cell."""
+    """Return weight_ih, weight_hh, bias_ih and bias_hh of each cell."""
     return [weights[i : i + 4] for i in range(0, len(weights), 4)]
 
 
 def _check_shapes(
     weights: Sequence[Tensor], table: Tensor, masks: Sequence[torch.Size | None], reviews: int
 ) -> None:
-    """The loops do not look whether an index is inside of an array."""
+    """Raise `ValueError` for shapes that the loops, which check no index, cannot take."""
     dtypes = {table.dtype, *(weight.dtype for weight in weights)}
     if len(dtypes) > 1:
         names = ", ".join(sorted(str(dtype) for dtype in dtypes))
@@ -225,7 +237,7 @@ def _padded(values: Tensor) -> Array:
 
 
 def _checked(ids: Tensor, rows: int) -> Tensor:
-    """The ids as the loops read them, which do not look whether a row is there."""
+    """Return ids as the loops read them: int64, each of them a row of the table."""
     if ids.is_floating_point() or ids.is_complex():
         raise TypeError(f"ids are of {ids.dtype}: expected integers")
     ids = ids.long().contiguous()
@@ -237,25 +249,22 @@ def _checked(ids: Tensor, rows: int) -> Tensor:
 
 
 def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
-    """States (T, N, H*) as a table, and the ids (reviews, T) that read them in their order."""
-    steps, together, numbers = h.shape
-    return h.reshape(-1, numbers), _order(steps, together)[:reviews]
+    """Return states (T, N, H*) as a table, and the ids (reviews, T) that read it in order."""
+    steps, size, numbers = h.shape
+    return h.reshape(-1, numbers), _order(steps, size)[:reviews]
 
 
 @cache
-def _order(steps: int, together: int) -> Array:
-    """Where token t of review n stands among T N rows, (N, T)."""
-    return np.arange(steps * together, dtype=np.int64).reshape(steps, together).T.copy()
-
-
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
+def _order(steps: int, size: int) -> Array:
+    """Return where token t of review n stands among T N rows, (N, T)."""
+    return np.arange(steps * size, dtype=np.int64).reshape(steps, size).T.copy()
 
 
 def _rows(reviews: int) -> int:
-    """N: reviews that go together, and rows in which there is none."""
-    return min(_TOGETHER, _up(max(reviews, 1), kernels.ROWS))
+    """Return N: a whole number of tiles, of which the last may be in part empty."""
+    tiles = -(-max(reviews, 1) // kernels.ROWS)
+    return min(_BLOCK, tiles * kernels.ROWS)
 
 
-def _pieces(reviews: int) -> list[slice]:
-    return [slice(i, min(i + _TOGETHER, reviews)) for i in range(0, reviews, _TOGETHER)]
+def _blocks(reviews: int) -> list[slice]:
+    return [slice(i, min(i + _BLOCK, reviews)) for i in range(0, reviews, _BLOCK)]

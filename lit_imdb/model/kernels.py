@@ -4,7 +4,7 @@ Each works on some reviews of a batch and shares nothing with the others, so tha
 some reviews each. Compiled code does not look whether an index is inside of an array: the callers
 in fused.py give shapes that fit.
 
-Shapes: B reviews, N of them together, T tokens, V words, E features of a cell's input, H hidden
+Shapes: B reviews, N of them in a block, T tokens, V words, E features of a cell's input, H hidden
 units. Arrays marked * are padded: reviews to a multiple of ROWS, with any numbers, the sizes of
 weights and rows to one of NUMBERS, with zeros.
 """
@@ -291,10 +291,10 @@ def backward(
 def sum_by_word(gradients, ids, part, parts, table):
     """Some rows of a table (V, E) = the sums of gradients (C, T, N, E) at their ids (B, T).
 
-    The rows are the `part`-th of `parts` pieces of the table, in one block: neighbours share a line
-    of the cache, and threads that wrote to one line would wait for each other. The pieces take
+    The rows are the `part`-th of `parts` in a row of the table: neighbours share a line
+    of the cache, and threads that wrote to one line would wait for each other. They take
     equally long where a row to set to 0 takes half as long as one to add. B reviews stand in C
-    pieces of N, of which the last may be in part empty.
+    blocks of N, of which the last may be in part empty.
     """
     cost = np.ones(len(table), np.int64)
     for b in range(len(ids)):
@@ -312,12 +312,12 @@ def sum_by_word(gradients, ids, part, parts, table):
         row = table[word]
         for e in range(len(row)):
             row[e] = 0
-    together = gradients.shape[2]
-    for b in range(0, len(ids), together):
+    size = gradients.shape[2]
+    for b in range(0, len(ids), size):
         for t in range(ids.shape[1]):
-            for n in range(min(together, len(ids) - b)):
+            for n in range(min(size, len(ids) - b)):
                 word = ids[b + n, t]
                 if first <= word < end:
-                    row, gradient = table[word], gradients[b // together, t, n]
+                    row, gradient = table[word], gradients[b // size, t, n]
                     for e in range(len(row)):
                         row[e] += gradient[e]

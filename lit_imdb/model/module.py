@@ -21,7 +21,8 @@ from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
 from lit_imdb.model.metrics import RunningMetrics
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, threads_of
+from lit_imdb.model.recipe import drop_words, loss_at_every_word
+from lit_imdb.model.recurrence import engine_for, padding_of, threads_of
 
 
 class LitSentiment(LightningModule):
@@ -29,20 +30,32 @@ class LitSentiment(LightningModule):
 
     Args:
         lr: Adam's learning rate.
+        word_dropout: Share of the words that training replaces by `<unk>`.
+        word_loss: Weight of the loss at every word, beside that of the last state.
         network: Settings of `SentimentRNN`.
 
     Raises:
-        UserError: A learning rate not above 0, or a setting that `SentimentRNN` refuses.
+        UserError: A learning rate not above 0, or a setting out of range.
     """
 
-    def __init__(self, lr: float = 1e-3, **network: Any) -> None:
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        word_dropout: float = 0.0,
+        word_loss: float = 0.0,
+        **network: Any,
+    ) -> None:
         super().__init__()
         if not lr > 0:
             raise UserError(f"--model.lr {lr}: expected more than 0")
-        self.lr = lr
-        self.net = SentimentRNN(**network)
-        defaults = {k: p.default for k, p in inspect.signature(SentimentRNN).parameters.items()}
-        self.save_hyperparameters({"lr": lr, **defaults, **network})
+        if not 0 <= word_dropout < 1:
+            raise UserError(f"--model.word_dropout {word_dropout}: expected 0 to below 1")
+        if not word_loss >= 0:
+            raise UserError(f"--model.word_loss {word_loss}: expected at least 0")
+        self.lr, self.word_dropout, self.word_loss = lr, word_dropout, word_loss
+        self.net = self.make_network(**network)
+        self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
+        self.save_hyperparameters()  # those given, to subclasses too
         self._folded: Callable[[Tensor], Tensor] = self.net.forward
         self.train_metrics = RunningMetrics()  # since the last log line
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
@@ -51,6 +64,10 @@ class LitSentiment(LightningModule):
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
         self.evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
 
+    def make_network(self, **network: Any) -> SentimentRNN:
+        """Return the network: override it for one of your own."""
+        return SentimentRNN(**network)
+
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
         logits: Tensor = self.net(ids)
@@ -58,15 +75,23 @@ class LitSentiment(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
-        logits = self.net(ids, self.net.draw_masks(len(ids), self._mask_generator()))  # (B,)
-        loss = binary_cross_entropy_with_logits(logits, labels)
-        self.train_metrics.update(loss, logits, labels)
+        generator = self._mask_generator()
+        masks = self.net.draw_masks(len(ids), generator)
+        if self.word_dropout:
+            ids = drop_words(ids, self.word_dropout, generator)
+        logits = self.net(ids, masks, every=bool(self.word_loss))  # (B,), or at every word (B, T)
+        last = logits[:, -1] if self.word_loss else logits  # (B,)
+        labels = labels.to(last.dtype)
+        loss = binary_cross_entropy_with_logits(last, labels)
+        self.train_metrics.update(loss, last, labels)
         self.logs_now = self._is_log_step(batch_idx)
         if self.logs_now:
             metrics = self.train_metrics.compute()
             self._expect_finite([metrics["loss"]])
             self.log_dict({f"train/{k}": v for k, v in metrics.items()}, prog_bar=True)
             self.train_metrics.reset()
+        if self.word_loss:
+            loss = loss + self.word_loss * loss_at_every_word(logits, labels, padding_of(ids))
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -133,7 +158,7 @@ class LitSentiment(LightningModule):
     def _log_evaluation(self, split: str, loss: MeanMetric, accuracy: BinaryAccuracy) -> None:
         # batch by batch: a sum over all would depend on the number of threads in its last digit
         sums = [
-            binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+            binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
             for logits, labels in self.evaluated
         ]
         logits, labels = map(torch.cat, zip(*self.evaluated, strict=True))
@@ -169,3 +194,8 @@ class LitSentiment(LightningModule):
                 f"the loss is NaN or infinite at step {self.global_step}: lower --model.lr, now "
                 f"{self.lr:g}; the checkpoints written before are good"
             )
+
+
+def _defaults(network: type[SentimentRNN]) -> dict[str, Any]:
+    parameters = inspect.signature(network).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

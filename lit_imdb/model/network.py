@@ -6,12 +6,11 @@ Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lit_imdb.errors import UserError
 from lit_imdb.model import recurrence
@@ -48,16 +47,14 @@ class SentimentRNN(nn.Module):
         self.dropout = dropout
         self.engine = engine
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
-        self.cell0 = nn.RNNCell(embedding_dim, hidden_dim)
-        self.cell1 = nn.RNNCell(hidden_dim, hidden_dim)
+        self.cell0 = self.make_cell(embedding_dim, hidden_dim)
+        self.cell1 = self.make_cell(hidden_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, 1)
         self.reset_parameters()
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Build the network from hyperparameters, which may hold settings of others as well."""
-        own = inspect.signature(cls).parameters.keys() & settings.keys()
-        return cls(**{name: settings[name] for name in own})
+    def make_cell(self, inputs: int, units: int) -> Any:
+        """Return one cell: override it for `nn.GRUCell` or `nn.LSTMCell`."""
+        return nn.RNNCell(inputs, units)
 
     @property
     def cells(self) -> tuple[nn.RNNCell, ...]:
@@ -78,6 +75,8 @@ class SentimentRNN(nn.Module):
         """Keras's initial values, so that the first epochs go as in the tutorial."""
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
         for cell in self.cells:
+            if not isinstance(cell, nn.RNNCell):
+                continue  # torch's own initial values
             nn.init.xavier_uniform_(cell.weight_ih)
             # in 64 bits: the last digit of 32 would depend on the number of threads
             orthogonal = nn.init.orthogonal_(torch.empty_like(cell.weight_hh, dtype=torch.float64))
@@ -91,13 +90,14 @@ class SentimentRNN(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: Tensor, masks: Masks | None = None) -> Tensor:
+    def forward(self, ids: Tensor, masks: Masks | None = None, every: bool = False) -> Tensor:
         """Logits (B,) of token ids (B, T), integers.
 
         Args:
             ids: Token ids.
             masks: What multiplies each cell's input, (B, E) and (B, H). None draws dropout masks in
                 training and leaves the inputs alone in evaluation.
+            every: Return the logits that the states at every token have (B, T).
         """
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
@@ -105,22 +105,26 @@ class SentimentRNN(nn.Module):
         padding = recurrence.padding_of(ids)  # (B,)
         if engine is recurrence.fused and self.looks_up_plainly:
             masks = masks or [None] * len(self.cells)
-            hidden = recurrence.fused_words(self.cells, self.embedding.weight, ids, masks, padding)
-            return self._logit(hidden)
+            table = self.embedding.weight
+            return self._logit(
+                recurrence.fused_words(self.cells, table, ids, masks, padding, every)
+            )
         # token by token, (T, B, E) in memory: the order in which the cells read
-        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), padding, masks)
+        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), padding, masks, every)
 
-    def logits_of(self, embedded: Tensor, padding: Tensor, masks: Masks | None = None) -> Tensor:
+    def logits_of(
+        self, embedded: Tensor, padding: Tensor, masks: Masks | None = None, every: bool = False
+    ) -> Tensor:
         """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read.
 
         Masks of None leave every cell's input alone.
         """
         cells = self.cells
         engine = recurrence.engine_for(self.engine, embedded.device, cells)
-        return self._logit(engine(cells, embedded, masks or [None] * len(cells), padding))
+        return self._logit(engine(cells, embedded, masks or [None] * len(cells), padding, every))
 
     def _logit(self, hidden: Tensor) -> Tensor:
-        logit: Tensor = self.head(hidden).squeeze(1)  # (B,) of (B, H)
+        logit: Tensor = self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
         return logit
 
     def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:
@@ -132,6 +136,22 @@ class SentimentRNN(nn.Module):
         masks = [weight.new_empty(reviews, cell.input_size) for cell in self.cells]
         # as bernoulli_, in two thirds of the time
         return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
+
+
+def network_of(
+    settings: Mapping[str, Any], model: Callable[..., Any] | None = None
+) -> SentimentRNN:
+    """Build an untrained network from a checkpoint's hyperparameters.
+
+    Args:
+        settings: May hold settings of others as well.
+        model: The subclass of `LitSentiment` whose network it is, if it is not `SentimentRNN`.
+    """
+    takes = inspect.signature(model or SentimentRNN).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        settings = {name: value for name, value in settings.items() if name in takes}
+    net: SentimentRNN = model(**settings).net if model else SentimentRNN(**settings)
+    return net
 
 
 def _check(name: str, value: Any, holds: bool, expected: str) -> None:

@@ -12,19 +12,32 @@ first, and the one that unrolls other cells too; `fused` compiles the loop for t
 Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
 """
 
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lit_imdb.data.text import PAD_ID
 from lit_imdb.errors import UserError
+from lit_imdb.model.cudnn import cudnn
 from lit_imdb.model.threads import single_torch_thread
 
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
-Engine = Callable[[Cells, Tensor, Masks, Tensor], Tensor]
+
+
+class Engine(Protocol):
+    """Computes the last hidden state (B, H) of the last cell; with `every`, all (B, T, H)."""
+
+    def __call__(
+        self, cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+    ) -> Tensor:
+        """Unroll; `hidden_states` describes the arguments."""
+        ...
 
 
 def padding_of(ids: Tensor) -> Tensor:
@@ -45,66 +58,52 @@ def hidden_states(
         padding: Places in front of each review's first word (B,).
     """
     states: list[list[Tensor]] = [[] for _ in cells]
-    hidden = [inputs.new_zeros(len(inputs), cell.hidden_size) for cell in cells]  # (B, H) each
+    carried: list[Any] = [None] * len(cells)  # a cell's state: (B, H), or a tuple of these
     for t, word in enumerate(inputs.unbind(1)):  # (B, E)
         reads = (t >= padding).unsqueeze(1)  # (B, 1)
         below = word
         for layer, (cell, mask) in enumerate(zip(cells, masks, strict=True)):
-            state = cell(below if mask is None else below * mask, hidden[layer])
-            hidden[layer] = state * reads  # in front of the first word it stays 0
-            below = hidden[layer]
+            state = cell(below if mask is None else below * mask, carried[layer])
+            if isinstance(state, tuple):  # nn.LSTMCell's (h, c)
+                carried[layer] = tuple(part * reads for part in state)
+                below = carried[layer][0]
+            else:
+                below = carried[layer] = state * reads  # in front of the first word it stays 0
             states[layer].append(below)
     return states
 
 
-def reference(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
-    """The last hidden state (B, H) of the last cell, by the plain loop."""
-    return hidden_states(cells, inputs, masks, padding)[-1][-1]
+def reference(
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+) -> Tensor:
+    """The plain loop."""
+    states = hidden_states(cells, inputs, masks, padding)[-1]
+    return torch.stack(states, 1) if every else states[-1]
 
 
-def fused(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
+def fused(
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+) -> Tensor:
     """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
-    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding)
+    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding, every)
 
 
-def fused_words(cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor) -> Tensor:
+def fused_words(
+    cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, every: bool = False
+) -> Tensor:
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
-    from lit_imdb.model.fused import last_state  # imports numba: 0.15 s
+    from lit_imdb.model.fused import unroll  # numba takes a moment to import
 
     table = table.to(cells[0].weight_ih.dtype)
     if torch.compiler.is_compiling():  # it cannot look into other compiled code
-        last: Tensor = torch.compiler.disable(last_state)(cells, table, ids, masks, padding)  # type: ignore[no-untyped-call]
-        return last
-    return last_state(cells, table, ids, masks, padding)
+        states: Tensor = torch.compiler.disable(unroll)(cells, table, ids, masks, padding, every)  # type: ignore[no-untyped-call]
+        return states
+    return unroll(cells, table, ids, masks, padding, every)
 
 
-def cudnn(cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor) -> Tensor:
-    """The same by `torch.rnn_tanh`, on CUDA cuDNN's kernel: one launch, not 3 a token.
-
-    It reads every token, so reviews are shifted to begin at the first place, and the state that
-    counts is the one at their last word.
-    """
-    reviews, steps, features = inputs.shape
-    place = torch.arange(steps, device=inputs.device)  # (T,)
-    place = (place.unsqueeze(1) + padding) % steps  # (T, B), where the word at each place stands
-    states = inputs.transpose(0, 1)  # (T, B, E)
-    states = states.gather(0, place.unsqueeze(2).expand(steps, reviews, features))
-    for cell, mask in zip(cells, masks, strict=True):
-        if mask is not None:
-            states = states * mask
-        first = states.new_zeros(1, states.shape[1], cell.hidden_size)
-        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        train = torch.is_grad_enabled()  # otherwise cuDNN has no backward pass
-        states, _ = torch.rnn_tanh(  # (T, B, H)
-            states, first, weights, True, 1, 0.0, train, False, False
-        )
-    last = (steps - 1 - padding).clamp(min=0).view(1, -1, 1)  # (1, B, 1)
-    hidden = states.gather(0, last.expand(1, *states.shape[1:]))[0]  # (B, H)
-    return hidden * (padding < steps).unsqueeze(1)
-
-
+_JIT_IS_OFF = "NUMBA_DISABLE_JIT is set" if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" else ""
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
 
 
@@ -121,11 +120,15 @@ def engine_for(name: str, device: torch.device, cells: Cells) -> Engine:
     if misfit is None:
         return ENGINES[chosen]
     if name == "auto":
+        if chosen == "fused" and _JIT_IS_OFF:
+            warnings.warn(f"{_JIT_IS_OFF}: training by the plain loop", stacklevel=2)
         return reference
     raise UserError(f"--model.engine {name}: expected {misfit}")
 
 
 def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
+    if name == "fused" and _JIT_IS_OFF:
+        return f"numba to compile, but {_JIT_IS_OFF}; use --model.engine auto"
     other = other_than_tanh(cells)
     if other is not None and name != "reference":
         return f"tanh nn.RNNCells, not {other}; for these cells use --model.engine reference"

@@ -1,23 +1,35 @@
 """The Lightning hooks of the report: numbers while it trains, pictures and tables at the end."""
 
-import time
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.report.board import Board
-from lit_imdb.report.evaluation import Evaluation, Run, evaluate
-from lit_imdb.training import results
+from lit_imdb.files import whole_file
+from lit_imdb.report.answers import Answers
+from lit_imdb.report.gradients import measure
+from lit_imdb.report.page import Shown, html_of
+from lit_imdb.report.panels import PANELS, Run
 from lit_imdb.training.history import History
+
+# TensorBoard's CUSTOM SCALARS: several tags in one chart.
+_PAIRS = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in ("loss", "acc")}
 
 
 class Report(Callback):
     """Shows what the model has learned, where it fails and whether it can learn.
 
-    It needs a TensorBoardLogger and draws no random number: a run has the same weights with and
-    without it. With several processes it sees the reviews of the first.
+    It draws no random number: a run has the same weights with and without it. With several
+    processes it sees the reviews of the first.
 
     Args:
         history: The metrics of the whole run.
@@ -25,67 +37,88 @@ class Report(Callback):
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._board: Board | None = None  # in the first process, from the start of a fit
-        self._since = 0.0, 0  # the last log line: its time, and the batches trained by then
+        self._tested: Answers | None = None
+        self._failed: set[str] = set()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        loggers = [each for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
-        if trainer.is_global_zero and loggers:
-            self._board = Board(loggers[0])
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._since = _clock(trainer)
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        self._since = _clock(trainer)  # validation is not training
+        if writer := _writer(trainer):
+            writer.add_custom_scalars({"Training and validation": _PAIRS})
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         every = trainer.log_every_n_steps
-        if not self._board or not every or (trainer.global_step + 1) % every:
+        if not every or (trainer.global_step + 1) % every or not (writer := _writer(trainer)):
             return
-        with self._board.guard("the speed and the gradient norm"):
-            (then, before), (now, batches) = self._since, _clock(trainer)
-            self._since = now, batches
-            reviews = (batches - before) * trainer.datamodule.batch_size * trainer.world_size
-            numbers = {
-                "train/reviews_per_second": reviews / max(now - then, 1e-9),
-                "train/gradient_norm": _gradient_norm(trainer, pl_module, optimizer),
-                "train/lr": optimizer.param_groups[0]["lr"],
-            }
-            self._board.scalars(numbers, trainer.global_step)
+        with self._guard("the gradient norm"):
+            norm = _gradient_norm(trainer, pl_module, optimizer)
+            writer.add_scalar("train/gradient_norm", norm, trainer.global_step)
+            writer.add_scalar("train/lr", optimizer.param_groups[0]["lr"], trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if not self._board or trainer.sanity_checking:
+        if trainer.sanity_checking or not (writer := _writer(trainer)):
             return
         # the step of Lightning's own val/loss: a run that resumes after it must not repeat it
         step = trainer.global_step - 1
-        with self._board.guard("the validation"):
-            evaluations = {"val": _evaluation(trainer, pl_module, "val")}
-            run = Run(pl_module.net, trainer.datamodule, self._history, evaluations)
-            self._board.scalars(run.trainability.numbers(), step)
-            self._board.answers(run, "val", step)
-            self._board.weights(run, step)
+        with self._guard("the validation"):
+            answers = Answers.of(trainer, pl_module, "val")
+            _, vanishing = measure(pl_module.net, trainer.datamodule.splits["val"])
+            numbers = {f"val/{name}": value for name, value in answers.scalars().items()}
+            numbers |= {f"vanishing/{name}": value for name, value in vanishing.items()}
+            for tag, value in numbers.items():
+                writer.add_scalar(tag, value, step)
+            writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        """Show the weights that were tested: those of the best checkpoint."""
-        figures = results.fit_figures(trainer, pl_module, trainer.datamodule, self._history)
-        if not self._board:
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._tested = Answers.of(trainer, pl_module, "test")
+
+    def write(self, trainer: Any, module: Any, results: Mapping[str, Any]) -> None:
+        """Write `report.html`, of the weights that were tested, and the pictures of TensorBoard.
+
+        Args:
+            trainer: Has the data and the loggers.
+            module: Has the weights.
+            results: The content of `results.json`.
+        """
+        if self._tested is None:  # without a test no weights are the ones that count
             return
-        with self._board.guard("pictures and tables"):
-            evaluations = {
-                "val": evaluate(pl_module.net, trainer.datamodule.splits["val"]),
-                "test": _evaluation(trainer, pl_module, "test"),
-            }
-            run = Run(pl_module.net, trainer.datamodule, self._history, evaluations)
-            for name in ("acc", "loss"):
-                figures[f"test_{name}"] = float(trainer.callback_metrics[f"test/{name}"])
-            self._board.answers(run, "test", trainer.global_step)
-            self._board.projector(run, trainer.global_step)
-            self._board.panels(run, results.fit_rows(figures), trainer.global_step)
+        run = Run(module.net, trainer.datamodule, self._history, self._tested)
+        writer, step = _writer(trainer), trainer.global_step
+        sections: dict[str, list[Shown]] = {}
+        for heading, panels in PANELS.items():
+            for panel in panels:
+                with self._guard(f"the panel {panel.title}"):
+                    drawn = panel.draw(run)
+                    shown = _png(drawn) if isinstance(drawn, Figure) else drawn
+                    if shown:
+                        part = (panel.title, panel.caption, shown)
+                        sections.setdefault(heading, []).append(part)
+                    if isinstance(shown, bytes) and panel.tag and writer:
+                        pixels = np.asarray(Image.open(io.BytesIO(shown)).convert("RGB"))
+                        writer.add_image(panel.tag, pixels, step, dataformats="HWC")
+        with self._guard("its page"), whole_file(Path(results["run"], "report.html")) as file:
+            file.write(html_of(results, sections).encode())
+
+    @contextmanager
+    def _guard(self, what: str) -> Iterator[None]:
+        """Turn an exception into one warning: a broken panel must not end a run."""
+        try:
+            yield
+        except Exception as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                message = " ".join(f"{type(error).__name__}: {error}".split())
+                rank_zero_warn(f"the report continues without {what}: {message}")
 
 
-def _clock(trainer: Any) -> tuple[float, int]:
-    return time.perf_counter(), trainer.fit_loop.total_batch_idx + 1
+def _writer(trainer: Any) -> Any:
+    """Return TensorBoard's writer in the first process, if there is one."""
+    loggers = [each for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
+    return loggers[0].experiment if loggers and trainer.is_global_zero else None
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def _gradient_norm(trainer: Any, pl_module: Any, optimizer: Any) -> float:
@@ -94,12 +127,3 @@ def _gradient_norm(trainer: Any, pl_module: Any, optimizer: Any) -> float:
     scaler: Any = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
     scaled = scaler and optimizer.defaults.get("fused")  # others' gradients are unscaled by now
     return float(torch.nn.utils.get_total_norm(gradients)) / (scaler.get_scale() if scaled else 1.0)
-
-
-def _evaluation(trainer: Any, pl_module: Any, split: str) -> Evaluation:
-    """Return what this process saw of a split: every `world_size`-th batch of it."""
-    logits = [logits for logits, _ in pl_module.evaluated]  # (B,) each
-    stride = trainer.world_size * trainer.datamodule.batch_size
-    rows = [torch.arange(len(each)) + n * stride for n, each in enumerate(logits)]
-    probabilities = torch.sigmoid(torch.cat(logits).float()).cpu()
-    return Evaluation(trainer.datamodule.splits[split], torch.cat(rows), probabilities)

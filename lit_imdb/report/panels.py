@@ -1,76 +1,105 @@
-"""Everything that the report shows: a new panel is a function and an entry in this file.
-
-The function takes a `Run` and returns a matplotlib `Figure` or a `Table`. TensorBoard, the folder
-`plots/` and `report.html` all show what is in `PANELS`.
-"""
+"""Everything that the report shows at the end: a new panel is a function and an entry here."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from lit_imdb.report import plots, reviews
-from lit_imdb.report.evaluation import Evaluation, Run
-from lit_imdb.report.tables import Table
+from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.report.answers import (
+    Answers,
+    draw_by_length,
+    draw_confusion,
+    draw_probabilities,
+    draw_reliability,
+)
+from lit_imdb.report.figures import curves
+from lit_imdb.report.gradients import draw_gradients, measure
+from lit_imdb.report.page import Table
+from lit_imdb.report.reviews import mistakes, sentences
+from lit_imdb.report.words import WordSpace, draw_word_space
+from lit_imdb.training.history import History
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        net: With the weights that were tested, those of the best epoch.
+        data: The splits and the vocabulary.
+        history: The metrics of each epoch and validation.
+        test: The answers to the test split.
+    """
+
+    net: SentimentRNN
+    data: ImdbDataModule
+    history: History
+    test: Answers
+
+    @cached_property
+    def word_space(self) -> WordSpace:
+        return WordSpace.of(self.net, self.data.encoder.vocabulary, self.data.splits["train"])
 
 
 class Panel(NamedTuple):
-    """A picture or a table that is drawn at the end of a run."""
+    """A picture or a table; None is left out."""
 
-    tag: str  # its name in TensorBoard
     title: str
-    draw: Callable[[Run], Figure | Table]
     caption: str  # what to look for
+    draw: Callable[[Run], Figure | Table | None]
+    tag: str = ""  # a picture's name in TensorBoard, which draws curves itself
 
 
 # fmt: off
 PANELS: dict[str, list[Panel]] = {  # by section of the page
-    "Training and validation": [
-        Panel("curves/loss", "Loss", partial(plots.curves, name="loss"),
-              "If validation rises while training falls, training reviews are learned by heart."),
-        Panel("curves/accuracy", "Accuracy", partial(plots.curves, name="acc"),
-              "The epoch with the best validation accuracy is kept as best.ckpt."),
+    "Does it learn, or memorise?": [
+        Panel("Loss",
+              "If validation rises while training falls, training reviews are learned by heart.",
+              lambda run: curves(run.history, "loss")),
+        Panel("Accuracy",
+              "The epoch with the best validation accuracy is kept as best.ckpt.",
+              lambda run: curves(run.history, "acc")),
     ],
-    "Answers to held-out reviews": [
-        Panel("answers/roc", "ROC curve", plots.roc,
-              "The area is the chance that a positive review gets the higher probability."),
-        Panel("answers/reliability", "Reliability", plots.reliability,
-              "The diagonal is ideal. A flatter curve means that the network is too sure."),
-        Panel("answers/by_length", "Accuracy by length",
-              partial(plots.groups, x="words read", by=Evaluation.by_length),
-              "If the longest reviews are worst, try a larger --data.max_length."),
-        Panel("answers/by_unknown", "Accuracy by unknown words",
-              partial(plots.groups, x="unknown words", by=Evaluation.by_unknown),
-              "If words outside the vocabulary cost much, raise --data.vocab_size."),
-        Panel("answers/confusion_test", "Confusion matrix, test", plots.confusion,
-              "If one row is much worse, the network prefers one answer."),
-        Panel("answers/probability_test", "Probability by class, test", plots.probabilities,
-              "A hump at the wrong end means confident mistakes."),
+    "How good are its answers to the test reviews?": [
+        Panel("Confusion matrix",
+              "If one row is much worse, the network prefers one answer.",
+              lambda run: draw_confusion(run.test), "verdicts/confusion_matrix"),
+        Panel("Probability by label",
+              "A hump at the wrong end means confident mistakes.",
+              lambda run: draw_probabilities(run.test), "verdicts/probability_by_label"),
+        Panel("Reliability",
+              "A curve flatter than the diagonal means that the network is too sure.",
+              lambda run: draw_reliability(run.test), "verdicts/reliability"),
+        Panel("Accuracy by length",
+              "If the longest reviews are worst, try a larger --data.max_length.",
+              lambda run: draw_by_length(run.test), "verdicts/accuracy_by_length"),
     ],
-    "Can it learn from the first words?": [
-        Panel("trainability/gradients", "Gradient by token", plots.gradients,
-              "How much each hidden state matters to the loss. If it falls to the left by many "
-              "powers of ten, it vanishes; if it rises, it explodes."),
-        Panel("trainability/saturated", "Saturated units", plots.saturated,
-              "Hidden units whose tanh is nearly flat. Near 1, no gradient passes."),
+    "What has it learned?": [
+        Panel("Gradient by token",
+              "How much each hidden state matters to the loss: a fall to the left by many powers "
+              "of ten means that the gradient vanishes, a rise that it explodes.",
+              lambda run: draw_gradients(measure(run.net, run.data.splits["val"])[0]),
+              "vanishing/gradient_by_token"),
+        Panel("Word space",
+              "The frequent words on the two directions in which they differ most, coloured by the "
+              "training reviews in which they occur more often.",
+              lambda run: draw_word_space(run.word_space), "words/space"),
+        Panel("Nearest words",
+              "If they look random, the embedding has hardly moved.",
+              lambda run: Table(["word", "nearest by cosine"], run.word_space.neighbours())),
     ],
-    "Words": [
-        Panel("words/space", "Word space", plots.word_space,
-              "Frequent words. The colour says in which training reviews they occur more often."),
-        Panel("words/neighbours", "Nearest words", lambda run: run.word_space.neighbours(),
-              "If they look random, the embedding has hardly moved."),
-    ],
-    "Reviews": [
-        Panel("sentences/probability_of_positive", "Hand-written: probability of positive",
-              reviews.sentences, "Does it understand negation, or irony?"),
-        *(Panel(f"{split}/mistakes", f"Most confident mistakes, {split}",
-                partial(reviews.mistakes, split=split), "Which words decide? Is the label right?")
-          for split in ("test", "val")),
+    "Where does it fail?": [
+        Panel("Hand-written sentences",
+              "The same in every run: does it understand negation, or irony?",
+              lambda run: sentences(run.net, run.data.encoder)),
+        Panel("Most confident mistakes",
+              "Blue words speak for a positive review and orange ones for a negative one: which "
+              "words decide, and is the label right?",
+              lambda run: mistakes(run.net, run.data.encoder, run.test)),
     ],
 }
 # fmt: on
-
-# TensorBoard's CUSTOM SCALARS: several tags in one chart.
-_PAIRS = {name: ["Multiline", [f"train/{name}", f"val/{name}"]] for name in ("loss", "acc")}
-CHARTS = {"Training and validation": _PAIRS}

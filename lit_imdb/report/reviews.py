@@ -1,51 +1,66 @@
-"""Tables of reviews: the surest mistakes, and hand-written sentences.
+"""Reviews and their answers: hand-written sentences, and the surest mistakes.
 
-Shapes: T tokens, N chosen reviews.
+Shapes: N chosen reviews, T tokens.
 """
 
 import torch
 
+from lit_imdb.data.text import TextEncoder
 from lit_imdb.model.attribution import influences
-from lit_imdb.report.evaluation import Run
-from lit_imdb.report.tables import Table, Words
+from lit_imdb.model.network import SentimentRNN
+from lit_imdb.report.answers import LABELS, Answers
+from lit_imdb.report.page import Table, Words
 
 # What makes it hard, the label that a reader would give, the text: the same in every run.
-SENTENCES = (
-    ("plain", "pos", "A wonderful film with great actors. I loved every minute of it."),
-    ("plain", "neg", "A terrible film: boring, badly acted and a complete waste of time."),
-    ("negation", "pos", "Not bad at all. I was not bored for a second and I do not regret it."),
-    ("negation", "neg", "This is not a good film, and nothing about it is funny or clever."),
-    ("irony", "neg", "Oh great, another masterpiece about nothing. I loved looking at my watch."),
-    ("irony", "neg", "The perfect film, if what you want is a good night's sleep."),
-    ("mixed", "pos", "The plot is weak and the start is slow, but the ending is superb. See it."),
-    ("mixed", "neg", "Excellent actors and beautiful music, but the story is awful and dull."),
+_SENTENCES = (
+    ("plain", 1, "A wonderful film with great actors. I loved every minute of it."),
+    ("plain", 0, "A terrible film: boring, badly acted and a complete waste of time."),
+    ("negation", 1, "Not bad at all. I was not bored for a second and I do not regret it."),
+    ("negation", 0, "This is not a good film, and nothing about it is funny or clever."),
+    ("irony", 0, "Oh great, another masterpiece about nothing. I loved looking at my watch."),
+    ("irony", 0, "The perfect film, if what you want is a good night's sleep."),
+    ("mixed", 1, "The plot is weak and the start is slow, but the ending is superb. See it."),
+    ("mixed", 0, "Excellent actors and beautiful music, but the story is awful and dull."),
 )
 
 
-def sentences(run: Run) -> Table:
-    ids = torch.from_numpy(run.data.encoder.encode([text for *_, text in SENTENCES])).int()
+def sentences(net: SentimentRNN, encoder: TextEncoder) -> Table:
+    """Return the hand-written sentences, each with its answer."""
+    ids = torch.from_numpy(encoder.encode([text for *_, text in _SENTENCES])).int()
     with torch.no_grad():
-        logits = run.net(ids.to(run.net.head.weight.device), [None] * len(run.net.cells))
+        logits = net(ids.to(net.head.weight.device), [None] * len(net.cells))
+    probabilities = torch.sigmoid(logits.float()).tolist()
     rows = [
-        [kind, label, f"{probability:.0%}", text]
-        for (kind, label, text), probability in zip(
-            SENTENCES, torch.sigmoid(logits.float()).tolist(), strict=True
-        )
+        [
+            kind,
+            LABELS[label],
+            _answer(probability) + " \u2717" * (label != (probability > 0.5)),
+            text,
+        ]
+        for (kind, label, text), probability in zip(_SENTENCES, probabilities, strict=True)
     ]
-    return Table(["kind", "label", "positive", "text"], rows)
+    return Table(["kind", "label", "answer", "text"], rows)
 
 
-def mistakes(run: Run, split: str) -> Table:
-    """Return the surest wrong answers, with the influence of each word."""
-    evaluation = run.evaluations[split]
-    chosen = evaluation.mistakes()
-    ids = evaluation.ids[chosen].int()  # (N, T)
-    influence = influences(run.net, ids.to(run.net.head.weight.device)).cpu()  # (N, T)
+def mistakes(net: SentimentRNN, encoder: TextEncoder, answers: Answers) -> Table:
+    """Return the surest wrong answers, with the influence of each word read."""
+    chosen = answers.mistakes()
+    ids = answers.split.ids[answers.rows[chosen]].int()  # (N, T)
+    influence = influences(net, ids.to(net.head.weight.device)).cpu()  # (N, T)
     rows: list[list[str | Words]] = []
     for index, place in enumerate(chosen):
-        text = evaluation.part.text(int(evaluation.rows[place]))
-        label = ("neg", "pos")[int(evaluation.labels[place])]
-        tokens = run.data.encoder.tokens(text)  # of the text: it has the unknown words too
+        # of the text: it has the unknown words too
+        tokens = encoder.tokens(answers.split.text(int(answers.rows[place])))
         words = list(zip(tokens, influence[index, -len(tokens) :].tolist(), strict=False))
-        rows.append([label, f"{evaluation.probabilities[place]:.3f}", words, text])
-    return Table(["label", "positive", "words read, by influence", "end of the text"], rows)
+        rows.append(
+            [
+                LABELS[int(answers.labels[place])],
+                _answer(float(answers.probabilities[place])),
+                words,
+            ]
+        )
+    return Table(["label", "answer", "words read"], rows)
+
+
+def _answer(probability: float) -> str:
+    return f"{LABELS[probability > 0.5]} (positive: {100 * probability:.1f} %)"

@@ -1,11 +1,12 @@
 """Find a run's checkpoint, and read it without running anything that it may hold."""
 
 import pickle
-from collections.abc import Mapping
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from lit_imdb.errors import UserError
 from lit_imdb.training.untrusted import (
@@ -13,7 +14,6 @@ from lit_imdb.training.untrusted import (
     check_archive,
     check_content,
     check_plain,
-    shapes_of,
 )
 
 LOGS = Path("logs", "imdb")
@@ -25,12 +25,48 @@ def run_folders(root: Path) -> list[Path]:
     return sorted(runs, key=lambda run: int(run.name.removeprefix("version_")))
 
 
-def run_of(ckpt_path: str | None) -> Path | None:
+def run_of(ckpt_path: Path) -> Path | None:
     """The run folder that a checkpoint lies in; None for a file of its own."""
-    if ckpt_path is None:
-        return None
-    run = Path(ckpt_path).parent.parent
-    return run if run.name.startswith("version_") else None
+    run = ckpt_path.parent.parent
+    return run if run.name.startswith("version_") or (run / "config.yaml").is_file() else None
+
+
+def run_config(ckpt_path: Path) -> dict[str, Any]:
+    """The settings of the run that a checkpoint lies in; empty if that is not known.
+
+    Raises:
+        UserError: Its config.yaml is broken.
+    """
+    file = ckpt_path.parent.parent / "config.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(file.read_bytes())
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is broken: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is broken: expected the settings of a run")
+    return config
+
+
+def is_own(class_path: str) -> bool:
+    """Whether a model's class is not this package's but a user's."""
+    return not class_path.startswith("lit_imdb.")
+
+
+def link_run(trainer: Any, module: object = None) -> None:
+    """Link a run in another folder, such as another logger's, into LOGS: `last` finds it there."""
+    root = Path(trainer.default_root_dir, LOGS)
+    run = Path(trainer.log_dir).resolve()
+    runs = run_folders(root)
+    if not trainer.is_global_zero or not trainer.loggers or run in [r.resolve() for r in runs]:
+        return
+    number = 1 + int(runs[-1].name.removeprefix("version_")) if runs else 0
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / f"version_{number}").symlink_to(run, target_is_directory=True)
+    except OSError as error:  # Windows wants a privilege for it
+        warnings.warn(f"{root} has no link to {run} ({error}): name its checkpoints", stacklevel=2)
 
 
 def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
@@ -41,7 +77,7 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
     Raises:
         UserError: There is no such file, or the path is an address.
     """
-    runs = run_folders(root)
+    runs = [run.resolve() if run.is_symlink() else run for run in run_folders(root)]
     if ckpt_path == "best":
         found = [file for run in runs if (file := run / "checkpoints" / "best.ckpt").is_file()]
         if found:
@@ -128,16 +164,16 @@ def check_resumable(path: Path, checkpoint: dict[str, Any]) -> None:
         )
 
 
-def check_sizes(path: Path, checkpoint: dict[str, Any], model: Mapping[str, Any]) -> None:
+def check_sizes(path: Path, checkpoint: dict[str, Any], model: Any) -> None:
     """Check that the weights of `checkpoint` fit into `model`, given by its settings.
 
     Raises:
         UserError: They do not, because of the command line or a config file.
     """
-    saved = checkpoint["hyper_parameters"]
-    for name, value in saved.items():
+    for name in ("vocab_size", "embedding_dim", "hidden_dim"):
+        value = checkpoint["hyper_parameters"].get(name)
         asked = model.get(name, value)
-        if asked != value and shapes_of({**saved, name: asked}) != shapes_of(saved):
+        if asked != value:
             group = "data" if name == "vocab_size" else "model"
             raise UserError(
                 f"--{group}.{name} {asked}: the weights in {path} are for {value}; "

@@ -1,8 +1,9 @@
-"""The progress bar: Lightning's, with epochs counted from 1 and on standard error."""
+"""What training prints on standard error: a line per epoch and, in terminals, a progress bar."""
 
+import sys
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 from rich.progress import (
     BarColumn,
@@ -11,6 +12,48 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from lit_imdb.training.history import History
+
+
+class EpochLines(Callback):
+    """Prints what an epoch has brought, in terminals and log files alike.
+
+    Args:
+        history: Has the metrics; its hooks run first.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            where, batches = trainer.strategy.root_device, trainer.num_training_batches
+            _say(f"training on {where}, {batches} batches per epoch")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            last = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+            _say(self._line(trainer.current_epoch + 1, last))
+
+    def _line(self, epoch: int, last: str) -> str:
+        parts = [f"epoch {epoch}{last}", _metrics("train", self._history.epochs[-1])]
+        validations = self._history.validations
+        if validations and validations[-1]["epoch"] > epoch - 1:
+            best = max(validations, key=lambda metrics: metrics["val/acc"])
+            parts += [_metrics("val", validations[-1]), "*best" * (best is validations[-1])]
+        return "  ".join(filter(None, parts))
+
+
+def _metrics(split: str, metrics: dict[str, float]) -> str:
+    """Return nothing for an epoch without a log line."""
+    if f"{split}/loss" not in metrics:
+        return ""
+    return f"{split} loss {metrics[f'{split}/loss']:.3f} acc {100 * metrics[f'{split}/acc']:.1f} %"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # rich shows it above the bar
 
 
 class ProgressBar(RichProgressBar):

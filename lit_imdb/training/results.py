@@ -1,8 +1,12 @@
 """The numbers of a run: one table on the screen, the same in `results.json`."""
 
 import json
+import os
 import platform
 import subprocess
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from lit_imdb.clock import STARTED
 from lit_imdb.files import whole_file
 from lit_imdb.training.history import History
 
@@ -60,25 +65,56 @@ def fit_rows(figures: dict[str, Any]) -> dict[str, str]:
         "val accuracy": _pair(figures["val_acc"], figures["val_loss"]),
         "test accuracy": _pair(figures["test_acc"], figures["test_loss"]),
         "seconds": f"{_seconds(figures['seconds_per_epoch'])} per epoch, "
-        f"{_seconds(figures['seconds'])} total",
+        f"{time.perf_counter() - STARTED:.1f} total",
     }
     for name, value in figures.items():
         if name.startswith("found_"):
             rows[f"{name.removeprefix('found_')} found"] = f"{value:.3g}"
     if figures["run"]:
         rows["run folder"] = figures["run"]
+        if Path(figures["run"], "report.html").is_file():
+            rows["report"] = f"{figures['run']}/report.html"
         if any(Path(figures["run"]).glob("events.*")):
             rows["view with"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
     return rows
 
 
-def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) -> None:
-    """Write `results.json` into the run folder: metrics, config, commit, versions."""
+def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Write `results.json` into the run folder and return it: metrics, config, commit, versions."""
     versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
     versions["python"] = platform.python_version()
-    content = {**figures, **git_state(), "versions": versions, "config": config}
+    elapsed = time.perf_counter() - STARTED
+    start = datetime.now().astimezone() - timedelta(seconds=elapsed)
+    changed = figures["changed"].items()
+    content = {
+        **figures,
+        "changed": dict(sorted(changed, key=lambda item: not item[0].startswith("model."))),
+        "date": start.isoformat(" ", "seconds"),
+        "seconds_total": elapsed,
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores, {figures['device']}",
+        **git_state(),
+        "versions": versions,
+        "config": config,
+    }
     with whole_file(run / "results.json") as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
+    return content
+
+
+def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the settings that differ from the default, by the names of their flags.
+
+    >>> changes({"model": {"lr": 0.1, "dropout": 0.2}}, {"model": {"lr": 0.01, "dropout": 0.2}})
+    {'model.lr': 0.1}
+    """
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        before = default.get(name) if isinstance(default, Mapping) else None
+        if isinstance(value, Mapping):
+            found |= changes(value, before, prefix if name == "init_args" else f"{prefix}{name}.")
+        elif value != before and prefix + name != "model.vocab_size":  # it follows data.vocab_size
+            found[prefix + name] = value
+    return found
 
 
 def write_hparams(trainer: Trainer, module: LightningModule) -> None:

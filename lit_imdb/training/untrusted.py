@@ -8,7 +8,7 @@ import math
 import pickletools
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lit_imdb.data.text import PAD, UNK, TextEncoder
-from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.network import network_of
 
 _MAX_PICKLE = 16 * 2**20  # a vocabulary of a million words; unpickled, it grows some sixty-fold
 _MAX_VALUES = 1_000_000
@@ -141,19 +141,15 @@ def check_content(checkpoint: dict[str, Any], for_trainer: bool = False) -> None
     _expect(words <= settings["vocab_size"], f"{words} words for {settings['vocab_size']} rows")
     if for_trainer:
         return
-    shapes = shapes_of(settings)
+    with torch.device("meta"):  # needs no memory
+        net = network_of(settings)
+    shapes = {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
     weights = {k: w for k, w in checkpoint["state_dict"].items() if k.startswith("net.")}
-    _expect(weights.keys() == shapes.keys(), "its weights are those of another network")
+    hint = "its weights are those of another network; of a class of your own: load(..., model=)"
+    _expect(weights.keys() == shapes.keys(), hint)
     for name, weight in weights.items():
         fits = weight.shape == shapes[name] and weight.is_floating_point()
         _expect(fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}")
-
-
-def shapes_of(settings: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """The weights' names and shapes in a network with these settings."""
-    with torch.device("meta"):  # needs no memory
-        net = SentimentRNN.from_settings(settings)
-    return {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
 
 
 def _stays_in_its_folder(state: dict[str, Any]) -> bool:

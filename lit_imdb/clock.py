@@ -1,0 +1,5 @@
+"""When the program started."""
+
+import time
+
+STARTED = time.perf_counter()
