@@ -122,7 +122,7 @@ class CLI(SettingsCLI):
             self.history.load_state_dict(last["callbacks"]["History"])
             datamodule.prepare_data()
             datamodule.setup("fit")
-        figures = results.fit_figures(self.trainer, model, datamodule, self.history)
+        figures = results.fit_metrics(self.trainer, model, datamodule, self.history)
         figures |= self._test_best()
         figures["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
