@@ -22,7 +22,7 @@ from torch.optim import lr_scheduler
 
 import lit_imdb
 from lit_imdb.errors import UserError
-from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.network import network_of
 from lit_imdb.training.checkpoint import read_checkpoint
 
 Run = Callable[..., Output]
@@ -212,7 +212,7 @@ def test_python_programs_write_and_read_checkpoints_too(corpus: Path, run: Run) 
 
 def test_masks_that_pruning_left_apart_are_applied(changed: Callable[[Change], Path]) -> None:
     def with_masks(content: dict[str, Any]) -> None:
-        net = SentimentRNN.from_settings(content["hyper_parameters"])
+        net = network_of(content["hyper_parameters"])
         weights = content["state_dict"].items()
         net.load_state_dict({name[4:]: w for name, w in weights if name.startswith("net.")})
         prune.l1_unstructured(net.cell0, "weight_hh", 0.5)  # type: ignore[no-untyped-call]
@@ -242,7 +242,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_state_of_every_optimizer_is_read(name: str, changed: Callable[[Change], Path]) -> None:
     def use(content: dict[str, Any]) -> None:
-        net = SentimentRNN.from_settings(content["hyper_parameters"])
+        net = network_of(content["hyper_parameters"])
         optimizer = OPTIMIZERS[name]([w for w in net.parameters() if w.requires_grad])
 
         def loss() -> float:

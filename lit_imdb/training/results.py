@@ -79,14 +79,14 @@ def fit_rows(metrics: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
-def write_results(run: Path, metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Write `results.json` into the run folder and return it: metrics, config, commit, versions."""
+def summary(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return what `results.json` holds: metrics, config, commit, versions."""
     versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
     versions["python"] = platform.python_version()
     elapsed = time.perf_counter() - STARTED
     start = datetime.now().astimezone() - timedelta(seconds=elapsed)
     changed = metrics["changed"].items()
-    content = {
+    return {
         **metrics,
         "changed": dict(sorted(changed, key=lambda item: not item[0].startswith("model."))),
         "date": start.isoformat(" ", "seconds"),
@@ -96,9 +96,12 @@ def write_results(run: Path, metrics: dict[str, Any], config: dict[str, Any]) ->
         "versions": versions,
         "config": config,
     }
+
+
+def write_results(run: Path, content: dict[str, Any]) -> None:
+    """Write `results.json` into the run folder, after all else: with it, the run is finished."""
     with whole_file(run / "results.json") as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
-    return content
 
 
 def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[str, Any]:
