@@ -138,7 +138,7 @@ class CLI(SettingsCLI):
             self.history.load_state_dict(last["callbacks"]["History"])
             datamodule.prepare_data()
             datamodule.setup("fit")
-        figures = results.fit_figures(self.trainer, model, datamodule, self.history)
+        figures = results.fit_metrics(self.trainer, model, datamodule, self.history)
         figures |= self._test_best()
         figures["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
@@ -203,13 +203,14 @@ class CLI(SettingsCLI):
                         figures[f"found_{name}"] = hparams[name]  # by a callback
                         figures["changed"][f"{group}.{name}"] = hparams[name]
                 given |= hparams
-            content = results.write_results(Path(figures["run"]), figures, config)
+            content = results.summary(figures, config)
             if self.report:
                 self.report.write(self.trainer, self.model, content)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     log_hparams(logger, self.trainer, content)
                     logger.finalize("success")
+            results.write_results(Path(figures["run"]), content)
         results.print_table("lit-imdb", results.fit_rows(figures))
 
 
