@@ -11,12 +11,11 @@ import json
 import logging
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[1]
+RUN = Path("logs/imdb/version_0")
 # Short, but with all phases.
 ARGUMENTS = (
     *("--data.source", "package", "--trainer.max_epochs", "2"),
@@ -33,78 +33,78 @@ ARGUMENTS = (
     *("--trainer.enable_progress_bar", "false"),
 )
 # Wall times, and a note that ModelCheckpoint does not restore.
-IGNORED = {"seconds", "seconds_per_epoch", "current_score", "train/reviews_per_second"}
+IGNORED = {
+    *("date", "seconds", "seconds_per_epoch", "seconds_total"),
+    *("current_score", "train/reviews_per_second"),
+}
 
 
-def run(runs: int, seed: int) -> list[str]:
+def run(runs: int, seed: int, arguments: Sequence[str] = ARGUMENTS) -> list[str]:
     """Kill and resume `runs` runs; return the differences, one per line."""
     rng = random.Random(seed)
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary, "whole")
+        process = _fit(whole, *arguments)
+        _wait_for_checkpoint(whole, process)
         started = time.perf_counter()
-        _wait(_fit(whole, threads=1), whole)
+        _wait(whole, process)
         seconds = time.perf_counter() - started
-        print(f"uninterrupted: {seconds:.1f} s", flush=True)
-        for number in range(1, runs + 1):
+        for number in range(runs):
+            # from the first step to the end of the report, each part of it as often
+            after = (number + rng.random()) / runs * seconds
             folder = Path(temporary, f"run{number}")
-            after = rng.uniform(0.05, 1) * seconds
-            crash(folder, after)
+            crash(folder, after, arguments)
             lines = differences(whole, folder)
             verdict = "; ".join(lines) or "bit-identical"
-            print(f"{number}/{runs} killed after {after:.1f} s: {verdict}", flush=True)
-            found += [f"run {number}: {line}" for line in lines]
+            print(f"{number + 1}/{runs} killed after {after:.1f} s: {verdict}", flush=True)
+            found += [f"run {number + 1}: {line}" for line in lines]
     return found
 
 
-def crash(folder: Path, after: float) -> None:
-    """Train in `folder`, kill the process after so many seconds and resume it.
+def crash(folder: Path, after: float, arguments: Sequence[str]) -> None:
+    """Train in `folder`, kill the process `after` seconds after its first checkpoint, resume it.
 
     The first process has one thread and the second two, which must not change a digit.
     """
-    process = _fit(folder, threads=1)
+    process = _fit(folder, *arguments)
+    _wait_for_checkpoint(folder, process)
     try:
         process.wait(after)
-        return  # done before its time was up
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    run_folder = folder / "logs/imdb/version_0"
-    if (run_folder / "results.json").exists():
-        return  # only the exit was left
-    if (run_folder / "checkpoints/last.ckpt").exists():
-        resumed = _fit(folder, "--ckpt_path", "last", threads=2)
-    else:  # killed before the first step: start again
-        shutil.rmtree(run_folder, ignore_errors=True)
-        resumed = _fit(folder, threads=2)
-    _wait(resumed, folder)
+        if not (folder / RUN / "results.json").exists():  # otherwise only the exit was left
+            _wait(folder, _fit(folder, *arguments, "--ckpt_path", "last", threads=2))
 
 
-def _fit(folder: Path, *arguments: str, threads: int) -> "subprocess.Popen[bytes]":
+def _fit(folder: Path, *arguments: str, threads: int = 1) -> "subprocess.Popen[bytes]":
     folder.mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": str(ROOT),
-        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_CACHE_HOME": str(folder.parent / "cache"),
     }
-    command = [sys.executable, str(ROOT / "train.py"), "fit", *ARGUMENTS, *arguments]
+    command = [sys.executable, str(ROOT / "train.py"), "fit", *arguments]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def _wait(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+def _wait_for_checkpoint(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None and not (folder / RUN / "checkpoints/last.ckpt").exists():
+        time.sleep(0.01)
+
+
+def _wait(folder: Path, process: "subprocess.Popen[bytes]") -> None:
     if process.wait() != 0:
         log = (folder / "log.txt").read_text()
         raise RuntimeError(f"training ended with {process.returncode}: {log}")
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Name what differs between the newest runs below two folders."""
-    a, b = (
-        dict(_leaves("", _content(max((folder / "logs/imdb").iterdir()))))
-        for folder in (one, other)
-    )
+    """Name what differs between the runs in two folders."""
+    a, b = (dict(_leaves("", _content(folder / RUN))) for folder in (one, other))
     return [
         f"{name}: {a.get(name, 'missing')!s:.60} against {b.get(name, 'missing')!s:.60}"
         for name in sorted(a.keys() | b.keys())

@@ -1,10 +1,14 @@
-"""The default command, the short flags, and a parser with one-line errors."""
+"""The commands, short flags and aliases; a parser whose errors say what was meant."""
 
+import difflib
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, program
+from lit_imdb.messages import in_short
 
 SHORT_FLAGS = ("accelerator", "devices", "strategy", "precision", "max_epochs", "fast_dev_run")
 COMMANDS = {
@@ -12,17 +16,32 @@ COMMANDS = {
     "validate": "Evaluate a checkpoint, by default the newest best one, on the validation split.",
     "test": "Evaluate a checkpoint, by default the newest best one, on the test split.",
 }
-ALONE = (
-    "predict",
-    "export",
-    "serve",
-    "runs",
-)  # these need no Trainer: main() runs them without Lightning
-_HELP = ("-h", "--help")
+ALONE = {  # these need no Trainer: main() runs them without Lightning
+    "predict": "Label your own reviews.",
+    "export": "Write a trained model as a folder for other programs.",
+    "serve": "Serve a web page and a JSON endpoint.",
+    "runs": "List the runs.",
+}
+ALIASES = {  # what other programs call it
+    "epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "learning_rate": "lr",
+    "seed": "seed_everything",
+    "gpus": "devices",
+    "resume": "ckpt_path",
+    "checkpoint": "ckpt_path",
+    "t": "text",
+    "train": "fit",
+    "evaluate": "test",
+    "eval": "test",
+}
 
 
 def full_arguments(args: list[str]) -> list[str]:
     """Return `args` with the command named and short flags spelled out; idempotent.
+
+    Raises:
+        UserError: There is no such command.
 
     >>> full_arguments(["--accelerator", "cpu", "--max_epochs=2"])
     ['fit', '--trainer.accelerator', 'cpu', '--trainer.max_epochs=2']
@@ -31,8 +50,13 @@ def full_arguments(args: list[str]) -> list[str]:
     >>> full_arguments(["--fast_dev_run"])
     ['fit', '--trainer.fast_dev_run=true']
     """
-    if not args or args[0] not in (*COMMANDS, *_HELP):
+    if not args or args[0].startswith("-"):
         args = ["fit", *args]
+    if args[0] not in COMMANDS:
+        known = [*COMMANDS, *ALONE]
+        near = nearest(args[0], known)
+        meant = f"; did you mean {near}?" if near else ""
+        raise UserError(f"no command {args[0]!r}: expected one of {', '.join(known)}{meant}")
     followers = [*args[1:], "--"]
     return [_spell_out(argument, next_) for argument, next_ in zip(args, followers, strict=True)]
 
@@ -46,15 +70,31 @@ def _spell_out(argument: str, follower: str) -> str:
     return argument
 
 
+def nearest(typed: str, known: Iterable[str]) -> str:
+    """Return the name in `known` that was meant, or "": only its last part counts.
+
+    >>> nearest("--batch-size", ["data.batch_size", "model.lr"])
+    'data.batch_size'
+    >>> nearest("--trainer.epochs", ["trainer.max_epochs", "trainer.max_steps"])
+    'trainer.max_epochs'
+    """
+    last = typed.lstrip("-").replace("-", "_").rpartition(".")[2].lower()
+    names = {name.rpartition(".")[2]: name for name in known}
+    found = difflib.get_close_matches(ALIASES.get(last, last), names, 1)
+    return names[found[0]] if found else ""
+
+
 class Parser(ArgumentParser):
     """Raises `UserError` instead of printing a page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Abbreviations would take the misspelt --model.hidden for --model.hidden_dim.
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.files: list[str] = []  # of --config
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Parse a --config file; errors name the file."""
+        self.files.append(str(cfg_path))
         try:
             return super().parse_path(cfg_path, *args, **kwargs)
         except UserError as error:
@@ -70,5 +110,26 @@ class Parser(ArgumentParser):
         return text.replace("Unable to serialize instance ", "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        command = self.prog.replace(" [options]", "")
-        raise UserError(f"{message.strip().rstrip('.')}; see `{command} --help`") from ex
+        if not self.exit_on_error:  # the parser of a class inside another one, which explains it
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", self)
+        raise UserError(parser.explain(message)) from ex
+
+    def explain(self, message: str) -> str:
+        """Return a parsing error in words, with the name that was meant."""
+        found = re.search(r"(unrecognized arguments:|accept option|Option) '?([^\s'=]+)", message)
+        if not found or "Got value: " in message:  # a known one with a wrong value
+            return in_short(message)
+        problem, name = found.groups()
+        if name in (*COMMANDS, *ALONE):
+            return f"the command comes first: {program()} {name} ..."
+        group = "".join(f"{key}." for key in re.findall('Parser key "([^"]+)"', message))
+        names = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
+        near = nearest(name, [key for key in names if key.startswith(group)])
+        if problem == "accept option":  # no flag is refused in these words
+            where, dashes = f"--config {' or '.join(self.files)}: no setting ", ""
+        else:
+            where, dashes = f"no flag {group and '--'}{group}", "--"
+            near = near.removeprefix("trainer.") if near[8:] in SHORT_FLAGS else near
+        help_ = f"; `{program()} {self.prog.rpartition(' ')[2]} --help` lists all"
+        return where + name + (f": did you mean {dashes}{near}?" if near else help_)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytorch_lightning.callbacks as lightning
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Checkpoint, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import encoder_of
-from lit_imdb.messages import keep_messages_short
+from lit_imdb.interrupts import let_the_system_stop
+from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI
 from lit_imdb.training import results
@@ -55,6 +55,14 @@ class CLI(SettingsCLI):
                     f"no GPU is available for --accelerator {trainer.accelerator}: leave the flag "
                     "out to take what there is, or use --accelerator cpu"
                 )
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+            if trainer[name] == 0:
+                raise UserError(f"--trainer.{name} 0: expected more than 0")
+        if trainer.barebones:
+            raise UserError(
+                "--trainer.barebones true: a run here has logs and checkpoints, which barebones "
+                "forbids; leave it out"
+            )
         if self.subcommand != "fit" or trainer.fast_dev_run or trainer.logger is False:
             self.save_config_callback = None  # it belongs to a run folder, and there is none
 
@@ -91,12 +99,12 @@ class CLI(SettingsCLI):
                 self.report = Report(self.history)
                 callbacks.append(self.report)
         plugins = [*_as_list(config.plugins), DurableCheckpointIO()]
-        try:
-            return super().instantiate_trainer(
-                logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
-            )
-        except (ValueError, TypeError, ImportError) as error:  # an unknown strategy or device
-            raise UserError(f"--trainer: {error}") from error
+        trainer = super().instantiate_trainer(
+            logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
+        )
+        if trainer.world_size > 1:  # each process waits for the others before it does anything
+            let_the_system_stop()
+        return trainer
 
     def _run_logger(self) -> TensorBoardLogger:
         """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
@@ -120,6 +128,7 @@ class CLI(SettingsCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
         """Train, test the best checkpoint and report."""
         self.trainer.fit(model, datamodule, ckpt_path=self.ckpt_path, weights_only=True)
+        show_why_it_stopped(self.trainer)
         if self.config.fit.trainer.fast_dev_run:
             print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
             return
@@ -129,7 +138,7 @@ class CLI(SettingsCLI):
             self.history.load_state_dict(last["callbacks"]["History"])
             datamodule.prepare_data()
             datamodule.setup("fit")
-        figures = results.fit_figures(self.trainer, model, datamodule, self.history)
+        figures = results.fit_metrics(self.trainer, model, datamodule, self.history)
         figures |= self._test_best()
         figures["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
@@ -194,13 +203,14 @@ class CLI(SettingsCLI):
                         figures[f"found_{name}"] = hparams[name]  # by a callback
                         figures["changed"][f"{group}.{name}"] = hparams[name]
                 given |= hparams
-            content = results.write_results(Path(figures["run"]), figures, config)
+            content = results.summary(figures, config)
             if self.report:
                 self.report.write(self.trainer, self.model, content)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     log_hparams(logger, self.trainer, content)
                     logger.finalize("success")
+            results.write_results(Path(figures["run"]), content)
         results.print_table("lit-imdb", results.fit_rows(figures))
 
 
@@ -210,16 +220,10 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def run(args: list[str]) -> None:
-    """Run one of Lightning's commands.
-
-    Raises:
-        UserError: What the user can mend, Lightning's own complaints about settings among them.
-    """
+    """Run one of Lightning's commands."""
     keep_messages_short()
     try:
         CLI(args)
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise

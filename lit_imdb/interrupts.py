@@ -1,19 +1,12 @@
 """SIGTERM and Ctrl-C: stop at once. During training `training.saving` takes over."""
 
-import contextlib
-import os
 import signal
-import socket
-import sys
 import threading
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE = 5.0  # seconds
-_handler_ran = threading.Event()
 
 
 class Interrupted(BaseException):
@@ -34,46 +27,21 @@ def stop_at_once() -> None:
     handle_stop_signals(_stop)
 
 
-def handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+def let_the_system_stop() -> None:
+    """End the process on both signals without running any Python.
+
+    Python runs its handlers between two of its own instructions. A process that waits for others
+    is inside torch, and may not come back for half an hour.
+    """
+    handle_stop_signals(signal.SIG_DFL)
+
+
+def handle_stop_signals(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:
     """Install a handler of both signals, in place of any other."""
     if threading.current_thread() is threading.main_thread():  # Python allows it only there
-        _start_watchdog()
         for signum in _STOP_SIGNALS:
             signal.signal(signum, handler)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    _handler_ran.set()
     raise Interrupted(signum)
-
-
-@cache
-def _start_watchdog() -> None:
-    """Start a thread that ends the process when Python cannot call `_stop`.
-
-    Python calls handlers between two of its own instructions. A process that waits for other nodes
-    is inside torch and may not come back for half an hour. The byte for `set_wakeup_fd` is written
-    in any case.
-    """
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
-    # a forked process shares the socket: its signals would end this one
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    threading.Thread(target=_watch, args=(receiver,), daemon=True).start()
-
-
-def _watch(receiver: socket.socket) -> None:
-    while True:
-        signum = receiver.recv(1)[0]
-        if signum not in _STOP_SIGNALS or signal.getsignal(signum) is not _stop:
-            continue
-        if not _handler_ran.wait(_PATIENCE):
-            for children in Path("/proc/self/task").glob("*/children"):  # this node's processes
-                for child in children.read_text().split():
-                    os.kill(int(child), signum)
-            print(f"stopped by {Interrupted(signum).name}", file=sys.stderr, flush=True)
-            os._exit(128 + signum)
-        _handler_ran.clear()
-        with contextlib.suppress(BlockingIOError):  # more signals, answered by the same call
-            receiver.recv(4096, socket.MSG_DONTWAIT)

@@ -7,11 +7,14 @@ import shlex
 import sys
 from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import version
 
 import lit_imdb.clock  # noqa: F401 - before the slow imports
 from lit_imdb.arguments import ALONE, Parser, full_arguments
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, program
+from lit_imdb.help import overview, page
 from lit_imdb.interrupts import Interrupted, stop_at_once
+from lit_imdb.messages import mistake
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -19,32 +22,43 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 def main(args: list[str] | None = None) -> None:
     """Run one command; a user's error is one line on standard error, with exit status 2."""
     args = sys.argv[1:] if args is None else args
-    alone = args[:1] and args[0] in ALONE
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     stop_at_once()
     sys.path.append(os.getcwd())  # --model my_module.MyModel
     try:
-        if alone:
-            _run_alone(args[0], args[1:])
-        else:
-            gc.disable()  # importing torch and Lightning makes a million objects that stay
-            from lit_imdb.cli import run
-
-            gc.freeze()
-            gc.enable()
-            _keep_freed_memory()
-            run(args)
+        _run(args)
     except Interrupted as interrupted:
-        resume = f"; resume training with `{_again(args, interrupted.checkpoint)}`"
-        hint = resume if not alone and full_arguments(args)[0] == "fit" else ""
-        print(f"stopped by {interrupted.name}{hint}", file=sys.stderr)
+        is_fit = not args or args[0] == "fit" or args[0].startswith("-")
+        again = f"; resume training with `{_again(args, interrupted.checkpoint)}`" if is_fit else ""
+        print(f"stopped by {interrupted.name}{again}", file=sys.stderr)
         raise SystemExit(128 + interrupted.signum) from None
-    except UserError as error:
-        _stop(error, 2)
     except BrokenPipeError:  # `predict | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes to at exit
         raise SystemExit(128 + 13) from None
     except Exception as error:
-        _stop(error, 1)
+        _stop(error)
+
+
+def _run(args: list[str]) -> None:
+    command = args[0] if args else ""
+    asks_help = not {"-h", "--help"}.isdisjoint(args)
+    if command == "--version":
+        print(f"lit-imdb {version('lit-imdb')}")
+    elif command in ("-h", "--help"):
+        print(overview())
+    elif command in ALONE:
+        _run_alone(command, args[1:])
+    elif asks_help and args[-1] != "all":
+        print(page(full_arguments(args)[0]))
+    else:
+        gc.disable()  # importing torch and Lightning makes a million objects that stay
+        from lit_imdb.cli import run
+
+        gc.freeze()
+        gc.enable()
+        _keep_freed_memory()
+        run(args)
 
 
 def _keep_freed_memory() -> None:
@@ -63,7 +77,7 @@ def _again(args: list[str], checkpoint: str) -> str:
         if argument.partition("=")[0] == "--ckpt_path":
             del kept[index : index + 1 + ("=" not in argument)]
             break
-    return shlex.join(["python", "train.py", *kept, "--ckpt_path", checkpoint])
+    return f"{program()} {shlex.join([*kept, '--ckpt_path', checkpoint])}"
 
 
 def _run_alone(command: str, args: list[str]) -> None:
@@ -86,11 +100,13 @@ def _run_alone(command: str, args: list[str]) -> None:
     function(**vars(parser.parse_args(args)))
 
 
-def _stop(error: Exception, status: int) -> None:
+def _stop(error: Exception) -> None:
+    """Print an error on one line; end with status 2 if the user can mend it, else with 1."""
     if os.environ.get("LIT_IMDB_DEBUG") == "1":
         raise error
-    message = " ".join(str(error).split())
-    if not isinstance(error, UserError):
-        message = f"{type(error).__name__}: {message} (LIT_IMDB_DEBUG=1 shows where)"
-    print(f"error: {message}", file=sys.stderr)
+    message = str(error) if isinstance(error, UserError) else mistake(error)
+    status = 2 if message else 1
+    message = message or f"{type(error).__name__}: {error} (LIT_IMDB_DEBUG=1 shows where)"
+    message = message.replace("python train.py", program())
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status) from None

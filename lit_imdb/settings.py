@@ -5,7 +5,6 @@ run, configs/default.yaml, the defaults in the code.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, Parser, full_arguments
+from lit_imdb.arguments import COMMANDS, Parser, full_arguments
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
@@ -42,19 +41,6 @@ _OF_METRICS = ("data.source", "data.tokenizer", "data.max_length", "data.val_fra
 class TrainerParser(Parser, LightningArgumentParser):
     """Lightning's parser with one-line errors."""
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Name the setting of a class, not the many types that its class could have had."""
-        where = re.match(r'(?s)Parser key "([\w.]+)":.*Errors:\n(.*)', message)
-        if where:
-            key, reasons = where.groups()
-            if option := re.search(r"Option '(\w+)' is not accepted", reasons):
-                message = f"unrecognized arguments: --{key}.{option[1]}"
-            elif problem := re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", reasons):
-                message = f"--{key} {problem[1]}: {problem[2]}"
-            elif inner := re.search(r'(?s)Parser key "([\w.]+)":\s*(.*?)\s*; see `', reasons):
-                message = f'Parser key "{key}.{inner[1]}": {inner[2]}'
-        return super().error(message, ex)
-
 
 class SettingsCLI(LightningCLI):
     """LightningCLI up to the configuration of one model and one data module.
@@ -70,23 +56,15 @@ class SettingsCLI(LightningCLI):
         self.checkpoint: dict[str, Any] | None = None
         defaults = {"default_config_files": [str(CONFIGS / "default.yaml")]}
         commands = {name: {**defaults, "description": text} for name, text in COMMANDS.items()}
-        short = ", ".join(f"--{name}" for name in SHORT_FLAGS)
-        takes_classes = not {"-h", "--help"} & {*args}  # --help lists the settings of the default
         super().__init__(
             LitSentiment,
             ImdbDataModule,
             args=args,
             seed_everything_default=1,
             parser_class=TrainerParser,
-            parser_kwargs={
-                "description": "IMDB sentiment with an unrolled RNN. The default command is fit.",
-                "epilog": "Three more commands, each with its --help: predict (label your own "
-                "reviews), export (the model as a folder for other programs) and serve (a web page "
-                f"and a JSON endpoint). Short for --trainer.X: {short}.",
-                **commands,
-            },
-            subclass_mode_model=takes_classes,
-            subclass_mode_data=takes_classes,
+            parser_kwargs=commands,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,  # CLI.instantiate_trainer does
             load_from_checkpoint_support=False,
@@ -99,11 +77,8 @@ class SettingsCLI(LightningCLI):
         return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        if self.subclass_mode_model:
-            parser.set_defaults({key: {"class_path": path} for key, path in _CLASSES.items()})
-            parser.link_arguments("data.init_args.vocab_size", "model.init_args.vocab_size")
-        else:
-            parser.link_arguments("data.vocab_size", "model.vocab_size")
+        parser.set_defaults({key: {"class_path": path} for key, path in _CLASSES.items()})
+        parser.link_arguments("data.init_args.vocab_size", "model.init_args.vocab_size")
         parser.add_optimizer_args()
         parser.add_lr_scheduler_args()
         parser.add_argument(
@@ -142,6 +117,8 @@ class SettingsCLI(LightningCLI):
             ("model", self.checkpoint["hyper_parameters"]),
         ):
             saved[key] = _with(settings, saved.get(key) or self.config[command][key].as_dict())
+        if command != "fit" and any(flag.startswith("--data.source") for flag in flags):
+            saved["data"]["init_args"].pop("encoding", None)  # wrong letters are no error
         below = [command, "--config", json.dumps(saved)]
         try:
             before = parser.parse_args(below)[command]

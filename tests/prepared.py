@@ -1,9 +1,11 @@
 """Reviews as the program prepares them."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lit_imdb.data.datamodule import ImdbDataModule
+from lit_imdb.data.folders import Files
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.source import open_source
 from lit_imdb.data.splits import SPLITS
@@ -12,7 +14,8 @@ SETTINGS = {"tokenizer": "words", "vocab_size": 60, "max_length": 8, "val_fracti
 
 
 def preparation(source: Path, root: Path, **settings: Any) -> Preparation:
-    form = {name: settings.pop(name) for name in ("text_column", "encoding") if name in settings}
+    names = [field.name for field in fields(Files)]
+    form = {name: settings.pop(name) for name in names if name in settings}
     return Preparation(open_source(str(source), **form), root, **{**SETTINGS, **settings})
 
 

@@ -17,11 +17,11 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(checkpoint: Path) -> Iterator[Server]:
+def serving(checkpoint: Path, *flags: str) -> Iterator[Server]:
     """Runs `python train.py serve` on a free port until the block ends."""
     script = str(ROOT / "train.py")
     process = subprocess.Popen(
-        [sys.executable, script, "serve", "--port", "0", "--ckpt_path", str(checkpoint)],
+        [sys.executable, script, "serve", "--port", "0", "--ckpt_path", str(checkpoint), *flags],
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

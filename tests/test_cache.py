@@ -1,22 +1,24 @@
 """Prepared reviews on disk: when they are prepared again, and what damage and faults do."""
 
+import errno
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, make_reviews, write_csv
+from conftest import TINY, make_reviews, write_csv
 from prepared import data_of, preparation
 
 from lit_imdb.data import cache
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.data.prepare import Preparation
+from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
 
@@ -32,6 +34,7 @@ def folders(root: Path) -> set[Path]:
         {"max_length": 4},
         {"val_fraction": 0.3},
         {"text_column": "title"},
+        {"label_column": "other"},
         {"encoding": "cp1252"},
         {"vocabulary": ["<pad>", "<unk>", "lovely", "awful"]},
     ],
@@ -40,9 +43,9 @@ def folders(root: Path) -> set[Path]:
 def test_each_setting_that_changes_the_ids_has_its_own_cache(
     change: dict[str, Any], tmp_path: Path
 ) -> None:
-    rows = [f'"{text} café","title {text}",{label}' for text, label in make_reviews(50)]
+    rows = [f'"{text} café","title {text}",{label},{1 - label}' for text, label in make_reviews(50)]
     corpus, root = tmp_path / "own.csv", tmp_path / "own"
-    corpus.write_text("\n".join(["text,title,label", *rows]), encoding="utf-8")
+    corpus.write_text("\n".join(["text,title,label,other", *rows]), encoding="utf-8")
     preparation(corpus, root).open()
     before = folders(root)
     encoder, splits, _ = preparation(corpus, root, **change).open()
@@ -101,52 +104,46 @@ def test_a_damaged_cache_is_named_and_rebuilt(damage: str, corpus: Path, tmp_pat
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == good
 
 
-# Prepares a CSV file; each review encoded is a byte in `encoded`, and may take its time.
-PREPARE = """
-import sys, time
-from pathlib import Path
-from prepared import preparation
-from lit_imdb.data.text import TextEncoder
+def prepare(seconds: float) -> BaseProcess:
+    """Start a process that prepares corpus.csv, slowly; each review encoded is a byte in a file."""
 
-encode = TextEncoder.encode
+    def slow(self: TextEncoder, texts: Sequence[str]) -> np.ndarray:
+        with open("encoded", "ab") as file:
+            file.write(bytes(len(texts)))
+        time.sleep(seconds)
+        return encode(self, texts)
 
-def slow(self, texts):
-    with open("encoded", "ab") as file:
-        file.write(bytes(len(texts)))
-    time.sleep(float(sys.argv[1]))
-    return encode(self, texts)
+    def run() -> None:
+        TextEncoder.encode = slow  # type: ignore[method-assign]
+        preparation(Path("corpus.csv"), Path("own")).open()
 
-TextEncoder.encode = slow
-preparation(Path("corpus.csv"), Path("own")).open()
-"""
-
-
-def prepare(seconds: float) -> "subprocess.Popen[bytes]":
-    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-    command = [sys.executable, "-c", PREPARE, str(seconds)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+    encode = TextEncoder.encode
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
 
 
-@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path, tmp_path: Path) -> None:
     process = prepare(60)
     deadline = time.monotonic() + 60
     while not Path("encoded").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     unfinished = [path for path in folders(tmp_path / "own") if cache.damage_in(path)]
     assert [path.name.startswith(".") for path in unfinished] == [True]
-    assert prepare(0).wait(60) == 0  # the dead process's lock does not hold it up
+    preparation(
+        Path("corpus.csv"), Path("own")
+    ).open()  # the dead process's lock does not hold it up
     assert not any(cache.damage_in(path) for path in folders(tmp_path / "own"))
-    assert Path("encoded").stat().st_size == 2 * 200
 
 
-@pytest.mark.slow
 def test_two_processes_build_once(corpus: Path) -> None:
-    processes = [prepare(1), prepare(1)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    processes = [prepare(0.5), prepare(0.5)]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert Path("encoded").stat().st_size == 200  # each review once
 
 
@@ -159,20 +156,16 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert not Path("logs").exists()
 
 
-@pytest.mark.parametrize("options", ["size=64k", "ro"])
-def test_a_full_or_read_only_disk_is_one_line_and_leaves_nothing(
-    options: str, tmp_path: Path
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = write_csv(tmp_path / "corpus.csv", make_reviews(4000))
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
-    if subprocess.run(["which", "mount"]).returncode or subprocess.run(mount).returncode:
-        pytest.skip("mounting is not possible here")
-    try:
-        with pytest.raises(UserError, match="cannot write the cache") as caught:
-            data_of(corpus, cache_dir=disk / "own")
-        assert ("Read-only" if options == "ro" else "No space left") in str(caught.value)
-        assert not [path for path in disk.rglob(".*") if path.is_dir()]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    def fill(self: Preparation, folder: Path, encoder: TextEncoder) -> None:
+        (folder / "train.ids").write_bytes(b"some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Preparation, "_write_ids", fill)
+    with pytest.raises(
+        UserError, match=r"cannot write the cache .*own \(No space left on device\)"
+    ):
+        data_of(corpus, cache_dir="own")
+    assert not [path for path in Path("own").rglob(".*") if path.is_dir()]

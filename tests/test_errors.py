@@ -1,17 +1,19 @@
 """A user's mistakes: one line that says what to do, exit status 2."""
 
+import importlib.util
+import json
+import re
+import shlex
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import (
-    TINY,
-    Trained,
-    error_line,
-    train_py,
-    write_jsonl,
-)
+from conftest import ROOT, TINY, Output, Trained, error_line, train_py, write_jsonl
+
+from lit_imdb.arguments import ALONE, COMMANDS
+from lit_imdb.errors import UserError
 
 Fails = Callable[..., str]
 
@@ -23,53 +25,181 @@ def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
             assert "--accelerator cpu" in fails(flag, value, "--data.source", corpus)
 
 
-@pytest.mark.parametrize(
-    ("args", "named"),
-    [
-        (["--data.sorce", "package"], "sorce"),
-        (["--model.hidden", "3"], "hidden"),
-        (["--nonsense"], "nonsense"),
-        (["tset"], "tset"),
-        (["--max_epoch", "1"], "max_epoch"),
-        (["--data.tokenizer", "letters"], "tokenizer"),
-        (["--data.batch_size", "many"], "batch_size"),
-        (["--data.batch_size", "0"], "batch_size"),
-        (["--data.val_fraction", "1"], "val_fraction"),
-        (["--data.val_fraction", "-0.1"], "val_fraction"),
-        (["--data.vocab_size", "2"], "vocab_size"),
-        (["--data.max_length", "0"], "max_length"),
-        (["--model.hidden_dim", "0"], "hidden_dim"),
-        (["--model.embedding_dim", "-1"], "embedding_dim"),
-        (["--model.dropout", "1"], "dropout"),
-        (["--model.dropout", "-0.5"], "dropout"),
-        (["--model.lr", "0"], "lr"),
-        (["--model.lr", "nan"], "lr"),
-        (["--model.engine", "magic"], "engine"),
-        (["--accelerator", "abacus"], "abacus"),
-        (["--precision", "17"], "17"),
-        (["--devices", "0"], "devices"),
-        (["--devices", "x"], "devices"),
-        (["--strategy", "psychic"], "psychic"),
-        (["--max_epochs", "soon"], "max_epochs"),
-        (["--max_epochs", "-5"], "max_epochs"),
-        (["--trainer.limit_train_batches", "-3"], "limit_train_batches"),
-        (["--trainer.devices"], "devices"),
-        (["--config", "missing.yaml"], "missing.yaml"),
-        (["--data.source", "missing/path"], "missing/path"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_unknown_keys_and_values_are_named(
-    args: list[str], named: str, fails: Fails, corpus: Path
+MISTAKES = {
+    # names of other programs, and slips
+    "--epochs 2": "--epochs: did you mean --max_epochs?",
+    "--max-epochs 1": "did you mean --max_epochs?",
+    "--max_epoch 1": "did you mean --max_epochs?",
+    "--lr 0.1": "did you mean --model.lr?",
+    "--batch_size 3": "did you mean --data.batch_size?",
+    "--batch-size=3": "did you mean --data.batch_size?",
+    "--hidden_dim 3": "did you mean --model.hidden_dim?",
+    "--model.hiden_dim 32": "did you mean --model.hidden_dim?",
+    "--data.sorce package": "did you mean --data.source?",
+    "--seed 3": "did you mean --seed_everything?",
+    "--gpus 1": "did you mean --devices?",
+    "--nonsense": "no flag --nonsense; `python train.py fit --help` lists all\n",
+    "test": "the command comes first: python train.py test ...",
+    # values
+    "--model.lr abc": "--model.lr abc: expected a number\n",
+    "--model.lr 0": "--model.lr",
+    "--model.lr nan": "--model.lr",
+    "--model.engine turbo": "--model.engine turbo: expected auto, reference, fused or cudnn\n",
+    "--model.hidden_dim 0": "hidden_dim",
+    "--model.embedding_dim -1": "embedding_dim",
+    "--model.dropout 1": "dropout",
+    "--model.dropout -0.5": "dropout",
+    "--data.tokenizer letters": "tokenizer",
+    "--data.batch_size many": "--data.batch_size many: expected a whole number\n",
+    "--data.batch_size 0": "batch_size",
+    "--data.val_fraction 1": "val_fraction",
+    "--data.val_fraction -0.1": "val_fraction",
+    "--data.vocab_size 2": "vocab_size",
+    "--data.max_length 0": "max_length",
+    "--data.source missing/path": "missing/path",
+    "--checkpoint_every_n_steps 0": "expected a number above 0, not 0",
+    "--report maybe": "--report maybe: expected true or false\n",
+    "--max_epochs soon": "--trainer.max_epochs soon: expected a whole number\n",
+    "--max_epochs -5": "max_epochs",
+    "--precision 17": "--trainer.precision 17: expected 64, 32, 16, ",
+    "--accelerator abacus": "abacus",
+    "--devices 0": "devices",
+    "--devices x": "devices",
+    "--strategy psychic": "psychic",
+    "--trainer.devices": "devices",
+    "--trainer.deterministic foo": "expected true, false or warn\n",
+    "--trainer.limit_train_batches -3": "limit_train_batches",
+    "--trainer.accumulate_grad_batches 0": "accumulate_grad_batches 0: expected more than 0",
+    "--trainer.val_check_interval 100": "`val_check_interval` (100) must be less",
+    "--trainer.barebones true": "--trainer.barebones true: ",
+    "--trainer.default_root_dir /dev/null/x": "/dev/null/x",
+    # classes of Lightning
+    "--trainer.callbacks EarlyStopping": "EarlyStopping needs monitor\n",
+    "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_loss": "`val/loss`",
+    "--trainer.callbacks Timer --trainer.callbacks.verbose x": "verbose x: expected true or false",
+    "--trainer.callbacks Timer --trainer.callbacks.durration 1": "--trainer.callbacks.durration",
+    "--trainer.callbacks EarlyStoping": "no class EarlyStoping: did you mean EarlyStopping?",
+    "--trainer.callbacks my_module.Mine": "no module my_module",
+    # files
+    "--config missing.yaml": "missing.yaml",
+    "--ckpt_path logs": "expected a file, such as logs/best.ckpt, or `best` or `last`",
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_is_one_line_that_says_what_was_meant(
+    typed: str, fails: Fails, corpus: Path
 ) -> None:
-    assert named in fails("--data.source", corpus, *TINY, *args)
+    Path("logs").mkdir()
+    Path("logs/best.ckpt").touch()
+    line = fails("--data.source", corpus, *TINY, *shlex.split(typed))
+    assert MISTAKES[typed] in line
+    for leak in ("typing.", "Namespace(", " object at 0x", "Union", "<class"):
+        assert leak not in line
 
 
-def test_a_config_file_with_an_unknown_key_is_named(fails: Fails) -> None:
-    Path("mine.yaml").write_text("data:\n  sorce: package\n")
-    assert "sorce" in fails("--config", "mine.yaml")
-    Path("mine.yaml").write_text("data: [unclosed\n")
-    assert "mine.yaml" in fails("--config", "mine.yaml")
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("fti", "'fti': expected one of fit, validate, test, "),
+        ("train", "did you mean fit?"),
+        ("evaluate", "did you mean test?"),
+        ("predict 'I loved it'", "`python train.py predict --text 'I loved it'`"),
+        ("predict -t 'I loved it'", "-t: did you mean --text?"),
+        ("export --formt onnx", "did you mean --format?"),
+    ],
+)
+def test_an_unknown_command_or_use_names_the_right_one(typed: str, said: str, fails: Fails) -> None:
+    assert said in fails(*shlex.split(typed))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("max_epochs: 1", "no setting max_epochs: did you mean trainer.max_epochs?"),
+        ("lr: 1", "no setting lr: did you mean model.lr?"),
+        ("data: {sorce: package}", "did you mean --data.source?"),
+        ("model: {lr: abc}", "--model.lr abc: expected a number"),
+        ("data: [unclosed", "Problems parsing"),
+    ],
+)
+def test_a_mistake_in_a_config_file_names_the_file(content: str, said: str, fails: Fails) -> None:
+    Path("mine.yaml").write_text(content)
+    line = fails("--config", "mine.yaml")
+    assert line.startswith("error: --config mine.yaml: ")
+    assert said in line
+
+
+def test_a_missing_optional_package_says_how_to_install_it(fails: Fails, corpus: Path) -> None:
+    missing = [name for name in ("wandb", "mlflow") if importlib.util.find_spec(name) is None]
+    logger = {"wandb": "WandbLogger", "mlflow": "MLFlowLogger"}[missing[0]]
+    line = fails("--data.source", corpus, *TINY, "--trainer.logger", logger)
+    assert f"the package {missing[0]} is missing: pip install '{missing[0]}>=" in line
+
+
+def test_a_bug_is_not_called_a_mistake_of_the_user(
+    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lit_imdb.model.module import LitSentiment
+
+    monkeypatch.setattr(LitSentiment, "configure_optimizers", lambda self: [][0])
+    done = run("--data.source", corpus, *TINY)
+    assert done.status == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: IndexError: ")
+    assert "LIT_IMDB_DEBUG=1" in last
+
+
+@pytest.mark.parametrize(
+    ("called", "named"),
+    [("/usr/bin/lit-imdb", "lit-imdb"), ("../train.py", "python ../train.py")],
+)
+def test_hints_name_the_program_as_it_was_called(
+    called: str, named: str, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [called])
+    assert f"train one with `{named}`" in fails("export")
+    assert f"`{named} export --help`" in fails("export", "--nonsense")
+
+
+def test_what_was_asked_for_is_told_and_nothing_else(
+    run: Callable[..., Output], trained: Trained, corpus: Path
+) -> None:
+    stop = {"monitor": "val/loss", "patience": 0, "mode": "max"}
+    keep = {"monitor": "val/acc", "verbose": True}
+    callbacks = [
+        {"class_path": "EarlyStopping", "init_args": stop},
+        {"class_path": "ModelCheckpoint", "init_args": keep},
+    ]
+    Path("mine.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
+    done = run("--data.source", corpus, *TINY, "--max_epochs", "9", "--config", "mine.yaml")
+    assert done.status == 0
+    told = [line.split()[0] for line in done.err.splitlines()]
+    assert told == ["preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
+    told = [line.split()[0] for line in trained.output.err.splitlines()]
+    assert told == ["preparing", "training", "epoch", "epoch"]
+
+
+def test_help_lists_the_commands_and_version_is_told(run: Callable[..., Output]) -> None:
+    for flag in ("--help", "-h", "help"):
+        assert all(f"\n  {name} " in run(flag).out for name in [*COMMANDS, *ALONE])
+    assert run("--version").out == f"lit-imdb {version('lit-imdb')}\n"
+
+
+def test_the_first_screen_of_help_has_every_flag_of_the_readme(
+    run: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run("fit", "--help").out.splitlines())) <= 80
+    monkeypatch.setenv("COLUMNS", "100")  # as without a terminal
+    lines = run("fit", "--help").out.splitlines()
+    table = (ROOT / "README.md").read_text().partition("| flag |")[2].partition("\n\n")[0]
+    flags = re.findall("`(--[^`]+)`", table)
+    assert len(flags) > 10
+    for flag in set(flags) - {"--trainer.max_epochs", "--trainer."}:
+        assert flag in "\n".join(lines[:40]), flag
+    assert "accumulate_grad_batches" in "\n".join(lines)  # by name; described by:
+    assert "--trainer.accumulate_grad_batches" in run("fit", "--help", "all").out
 
 
 def test_fewer_reviews_than_a_batch_says_which_flag(fails: Fails, corpus: Path) -> None:
@@ -95,8 +225,9 @@ def test_the_real_command_prints_one_line_and_nothing_else(workspace: Path) -> N
     assert not (workspace / "logs").exists()
 
 
-def test_a_traceback_is_there_for_who_asks(workspace: Path) -> None:
-    done = train_py("--data.source", "missing", cwd=workspace, LIT_IMDB_DEBUG="1")
-    assert done.status != 0
-    assert "Traceback" in done.err
-    assert "UserError: no such file or folder: " in done.err
+def test_a_traceback_is_there_for_who_asks(
+    run: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIT_IMDB_DEBUG", "1")
+    with pytest.raises(UserError, match="no such file or folder: "):
+        run("--data.source", "missing")

@@ -211,7 +211,7 @@ def test_other_cells_are_not_exported(
     monkeypatch.setattr(
         "lit_imdb.inference.export.load_network", lambda file: (read_checkpoint(file), net)
     )
-    assert f"cannot export {cell}" in fails("export", "--ckpt_path", best)
+    assert f"cannot export {type(cell).__name__}" in fails("export", "--ckpt_path", best)
 
 
 def test_missing_onnx_is_one_line_that_says_what_to_install(
@@ -219,7 +219,7 @@ def test_missing_onnx_is_one_line_that_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     line = fails("export", "--ckpt_path", best)
-    assert 'pip install -c constraints.txt -e ".[onnx]"' in line
+    assert "pip install onnx onnxruntime" in line
     assert list(tmp_path.iterdir()) == []
 
 

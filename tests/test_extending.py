@@ -224,7 +224,7 @@ def test_a_misspelt_setting_of_a_class_is_named(fails: Callable[..., str]) -> No
     assert "--model.hidden" in fails("--model.hidden", "3")
     assert "--optimizer.decay" in fails("--optimizer", "AdamW", "--optimizer.decay", "3")
     assert "--data.vocab_size" in fails("--model.vocab_size", "3")
-    assert fails("--model", "no.Where").startswith("error: --model no.Where: No module named 'no'")
+    assert "--model: no module no" in fails("--model", "no.Where")
 
 
 def test_without_numbas_compiler_the_plain_loop_runs_and_says_so(

@@ -15,7 +15,7 @@ FLOORS = [
     {"model"},
     {"training"},
     {"report", "inference"},
-    {"arguments", "messages", "settings", "cli", "main", "__init__"},
+    {"arguments", "help", "messages", "settings", "cli", "main", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 LIGHTNING = {"pytorch_lightning", "lightning_fabric"}

@@ -2,24 +2,27 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, Output, Trained, error_line, make_reviews, results_of
+from conftest import Output, Trained, error_line, make_reviews, results_of
 from prepared import texts_of
 
 import lit_imdb
+from lit_imdb.main import main
 
 Run = Callable[..., Output]
 
@@ -40,19 +43,16 @@ def predict(run: Run, trained: Trained) -> Run:
 
 
 def write(path: Path, texts: list[str | None]) -> Path:
-    rows = [{"id": number, "text": text} for number, text in enumerate(texts)]
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif path.suffix == ".txt":
+    frame = pandas.DataFrame({"id": range(len(texts)), "text": texts})
+    ending = path.name.removesuffix(".gz").rpartition(".")[2]
+    if ending == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif ending == "parquet":
+        frame.to_parquet(path, index=False)
+    elif ending == "txt":
         path.write_text("".join(f"{text or ''}\n" for text in texts))
-    elif path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
     else:
-        with path.open("w", newline="") as file:
-            dialect = csv.excel_tab if path.suffix == ".tsv" else csv.excel
-            writer = csv.DictWriter(file, ["id", "text"], dialect=dialect)
-            writer.writeheader()
-            writer.writerows(rows)
+        frame.to_csv(path, sep="\t" if ending == "tsv" else ",", index=False)
     return path
 
 
@@ -66,9 +66,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ("in.csv", "out.csv"),
+        ("in.csv.gz", "out.csv"),
         ("in.tsv", "out.jsonl"),
-        ("in.jsonl", "out.parquet"),
+        ("in.jsonl.gz", "out.parquet"),
         ("in.parquet", "out.csv"),
         ("in.txt", "out.parquet"),
     ],
@@ -122,6 +122,7 @@ def test_a_folder_gives_a_row_for_each_text_file(predict: Run, workspace: Path) 
     (workspace / "reviews").mkdir()
     for name, text in (("b.txt", "two\nlines"), ("a.txt", "great"), ("c.md", "no review")):
         (workspace / "reviews" / name).write_text(text)
+    (workspace / "reviews/._a.txt").write_bytes(b"\xff")  # macOS leaves such files
     rows = [json.loads(line) for line in predict("reviews").out.splitlines()]
     assert [(row["file"], row["text"]) for row in rows] == [
         ("a.txt", "great"),
@@ -130,9 +131,13 @@ def test_a_folder_gives_a_row_for_each_text_file(predict: Run, workspace: Path) 
 
 
 def test_another_column_and_another_encoding(predict: Run, workspace: Path) -> None:
-    (workspace / "in.csv").write_bytes("review\nCaf\xe9 was great\n".encode("cp1252"))
+    text = "review;stars\nCaf\xe9 was great;\n;\n"
+    (workspace / "in.csv").write_bytes(text.encode("cp1252"))
     done = predict("in.csv", "--text_column", "review", "--encoding", "cp1252")
-    assert json.loads(done.out)["review"] == "Caf\xe9 was great"
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["review"] for row in rows] == ["Caf\xe9 was great", ""]  # a row for each row
+    (workspace / "in.csv").write_bytes(text.encode("utf-16"))
+    assert predict("in.csv", "--text_column", "review").out == done.out
 
 
 def test_texts_are_answered_with_the_words_that_moved_them(predict: Run, trained: Trained) -> None:
@@ -209,7 +214,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     ("args", "message"),
     [
         ([], "expected a file or texts"),
-        (["gone.csv"], "gone.csv: No such file"),
+        (["gone.csv"], "no file gone.csv"),
         (["in.txt", "--output", "out.xlsx"], "'.xlsx'"),
         (["in.txt", "--output", "no/o.csv"], "no/o.csv: No such file"),
         (["in.txt", "--output", "folder.csv"], "folder.csv: Is a directory"),
@@ -227,87 +232,74 @@ def test_bad_arguments_are_one_line(
     assert message in error_line(predict(*args))
 
 
-def start(trained: Trained, *args: str) -> "subprocess.Popen[bytes]":
-    """`predict` in a process group of its own, with its standard streams as pipes."""
-    ckpt = str(trained.run / "checkpoints/best.ckpt")
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "predict", "--ckpt_path", ckpt, *args],
-        env={**os.environ, "XDG_CACHE_HOME": str(trained.cache)},  # compiled code is there
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
-        start_new_session=True,
-    )
-    timer = threading.Timer(120, process.kill)  # a test that waits for ever says nothing
-    timer.daemon = True
-    timer.start()
-    return process
+def start(trained: Trained, *args: str) -> Any:
+    """Run `predict` in a process group of its own, with its standard streams as pipes."""
+    pipes = [os.pipe() for _ in range(3)]
+
+    def run() -> None:
+        os.setsid()
+        for number, pipe in enumerate(pipes):
+            os.dup2(pipe[number > 0], number)
+        for end in chain(*pipes):
+            os.close(end)
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, "rww"[n]) for n in range(3))
+        main(["predict", "--ckpt_path", str(trained.run / "checkpoints/best.ckpt"), *args])
+
+    process = multiprocessing.get_context("fork").Process(target=run)  # all is imported already
+    process.start()
+    for pipe, end in zip(pipes, (0, 1, 1), strict=True):
+        os.close(pipe[end])
+    (_, stdin), (stdout, _), (stderr, _) = pipes
+    streams = {
+        "stdin": os.fdopen(stdin, "wb"),
+        "stdout": os.fdopen(stdout, "rb"),
+        "stderr": os.fdopen(stderr),
+    }
+    return SimpleNamespace(process=process, **streams)
 
 
-def wait_until_written(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() or not path.stat().st_size:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def status_of(child: Any) -> int:
+    child.process.join(60)
+    return child.process.exitcode
 
 
-def test_answers_appear_while_standard_input_is_still_open(
-    trained: Trained, workspace: Path
-) -> None:
-    process = start(trained, "-")
-    process.stdin.write(b"a great film\n" * 512)
-    process.stdin.flush()
-    assert json.loads(process.stdout.readline())["text"] == "a great film"
-    process.stdin.write(b"the last one")
-    process.stdin.close()
-    lines = process.stdout.read().splitlines()  # all but the first
-    assert process.wait() == 0
-    assert process.stderr.read().startswith(b"model: ")
+def test_answers_appear_while_standard_input_is_still_open(trained: Trained) -> None:
+    child = start(trained, "-")
+    child.stdin.write(b"a great film\n" * 512)
+    child.stdin.flush()
+    assert json.loads(child.stdout.readline())["text"] == "a great film"
+    child.stdin.write(b"the last one")
+    child.stdin.close()
+    lines = child.stdout.read().splitlines()  # all but the first
+    assert status_of(child) == 0
+    assert child.stderr.read().startswith("model: ")
     assert len(lines) == 512
     assert json.loads(lines[-1])["text"] == "the last one"
 
 
-def test_killed_half_way_leaves_no_output_and_a_second_call_completes(
-    trained: Trained, workspace: Path, predict: Run
-) -> None:
-    process = start(trained, "-", "--output", "out.csv")
-    process.stdin.write(b"a great film\n" * 1100)
-    process.stdin.flush()
-    temporary = workspace / ".out.csv.tmp"
-    wait_until_written(temporary)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not (workspace / "out.csv").exists()
-    write(workspace / "in.txt", ["a great film"] * 1100)
-    assert predict("in.txt", "--output", "out.csv").status == 0
-    assert len(read(workspace / "out.csv")) == 1100
-    assert not temporary.exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("signum", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
-)
-def test_a_signal_to_both_processes_is_one_line_and_leaves_nothing(
-    signum: int, name: str, trained: Trained, workspace: Path
-) -> None:
-    write(workspace / "in.txt", ["a great film"] * 500_000)
-    process = start(trained, "in.txt", "--output", "out.csv")
-    wait_until_written(workspace / ".out.csv.tmp")
-    os.killpg(process.pid, signum)
-    _, err = process.communicate()
-    assert (process.returncode, err.decode()) == (128 + signum, f"stopped by {name}\n")
-    assert [path.name for path in workspace.iterdir()] == ["in.txt"]
-
-
 def test_a_closed_pipe_is_no_error(trained: Trained, workspace: Path) -> None:
-    write(workspace / "in.txt", ["a great film"] * 5000)
-    process = start(trained, "in.txt")
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 128 + signal.SIGPIPE
+    child = start(trained, str(write(workspace / "in.txt", ["a great film"] * 5000)))
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    assert status_of(child) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("name", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+def test_a_signal_leaves_no_output(name: str, trained: Trained, workspace: Path) -> None:
+    signum = signal.SIGINT if name == "Ctrl-C" else signal.Signals[name]
+    write(workspace / "in.txt", ["a great film"] * 300_000)
+    child = start(trained, "in.txt", "--output", "out.csv")
+    temporary, deadline = workspace / ".out.csv.tmp", time.monotonic() + 60
+    while not temporary.exists() or not temporary.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(child.process.pid, signum)
+    status, err = status_of(child), child.stderr.read()
+    assert not (workspace / "out.csv").exists()
+    if name != "SIGKILL":
+        assert (status, err) == (128 + signum, f"stopped by {name}\n")
+        assert not temporary.exists()
 
 
 def test_stream_reads_no_further_than_it_answers(trained: Trained) -> None:

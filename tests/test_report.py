@@ -159,7 +159,7 @@ def test_the_page_begins_with_the_result_and_what_differs_and_has_every_panel(
     page = Page((reported.run / "report.html").read_text())
     results = results_of(reported.run)
     text = " ".join(page.text.split())
-    facts = [f"{100 * results['test_acc']:.1f} % of 40 test reviews", "--model.lr 0.02"]
+    facts = [f"{100 * results['test_acc']:.1f} % of 40 test reviews", "model.lr 0.02"]
     facts += [results["date"][:16], results["machine"], f"torch {results['versions']['torch']}"]
     places = [text.index(fact) for fact in [*facts, *(panel.caption for panel in EVERY)]]
     assert places == sorted(places)
@@ -293,7 +293,7 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_cell_is_short_text_without_controls_or_markup(text: str) -> None:
     cleaned = pages.clean(text)
-    assert len(cleaned) <= 301
+    assert len(cleaned) <= 1001
     assert cleaned.isprintable()
     cleaned.encode()
     page = Page(pages.html_table(Table(["a", text], [[text, [(text, 1.0)]]])))

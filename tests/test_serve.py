@@ -1,18 +1,24 @@
 """The JSON endpoint, asked over a real connection."""
 
+import asyncio
 import dataclasses
 import http.client
 import json
 import re
+import shlex
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Trained, results_of
+from conftest import ROOT, Trained, results_of
 from serving import Server, serving
 
 import lit_imdb
@@ -22,11 +28,15 @@ pytest.importorskip("uvicorn")
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = ["A lovely film, great!", "An awful plot, dull and boring.", "", "zebra"]
+TIMEOUT, CONNECTIONS = 2, 30
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+WHOLE = HEAD + b'Content-Length: 13\r\n\r\n{"text": "a"}'
 
 
 @pytest.fixture(scope="module")
 def server(trained: Trained) -> Iterator[Server]:
-    with serving(trained.run / "checkpoints/best.ckpt") as running:
+    limits = ("--timeout", str(TIMEOUT), "--max_connections", str(CONNECTIONS))
+    with serving(trained.run / "checkpoints/best.ckpt", *limits) as running:
         yield running
 
 
@@ -58,12 +68,24 @@ def test_answers_are_those_of_predict_and_explain(server: Server, trained: Train
     for got, one in zip(answer["predictions"], expected, strict=True):
         assert got == pytest.approx(one, abs=1e-5)
     for text, one in zip(TEXTS, expected, strict=True):
-        status, answer, _ = ask(server, {"text": text})
+        assert ask(server, {"text": text})[1] == pytest.approx(one, abs=1e-5)
+        status, answer, _ = ask(server, {"text": text, "explain": True})
         words = answer.pop("words")
         assert (status, answer) == (200, pytest.approx(one, abs=1e-5))
         explained = classifier.explain(text)
         assert [word for word, _ in words] == [word for word, _ in explained]
         assert [value for _, value in words] == pytest.approx([v for _, v in explained], abs=1e-5)
+
+
+def test_health_names_the_model_and_where_it_learned(server: Server, trained: Trained) -> None:
+    status, health, _ = ask(server, method="GET", path="/health", headers={})
+    accuracy = pytest.approx(results_of(trained.run)["val_acc"])
+    assert (status, health.pop("validation_accuracy")) == (200, accuracy)
+    assert health == {
+        "model": "version_0/checkpoints/best.ckpt",
+        "source": "corpus.csv",
+        "version": lit_imdb.__version__,
+    }
 
 
 def test_page_names_the_model_and_may_run_its_own_script_only(
@@ -88,6 +110,7 @@ def test_page_names_the_model_and_may_run_its_own_script_only(
         ("[" * 100_000, 400),
         (["a list alone"], 400),
         ({"text": 3}, 400),
+        ({"text": "a", "explain": "yes"}, 400),
         ({"texts": ["a", None]}, 400),
         ({"texts": ["a"] * 1001}, 413),
     ],
@@ -144,16 +167,126 @@ def test_many_at_once_get_their_own_answers(server: Server) -> None:
         assert list(answers) == alone
 
 
-def test_no_review_is_printed_and_ctrl_c_ends_in_one_line(trained: Trained) -> None:
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+
+
+def test_whoever_is_slow_is_let_go_and_nobody_else_notices(server: Server) -> None:
+    half_a_body = HEAD + b"Content-Length: 13\r\n\r\n{"
+    started = time.monotonic()
+    slow = [(connect(server), sent) for sent in (b"", HEAD, half_a_body, WHOLE, WHOLE + HEAD)]
+    for connection, sent in slow:
+        connection.sendall(sent)
+    idle = slow[3][0]
+    while time.monotonic() < started + TIMEOUT / 2:
+        assert ask(server, {"text": "a"})[0] == 200
+    idle.sendall(WHOLE[:20])  # its time begins with the first byte
+    time.sleep(0.75 * TIMEOUT)
+    idle.sendall(WHOLE[20:])
+    for connection, sent in slow:
+        answer = connection.makefile("rb").read()  # until the server closes it
+        assert answer.count(b"HTTP/1.1 200") == (2 if connection is idle else WHOLE in sent)
+        assert answer.count(b"HTTP/1.1 408") <= 1
+        assert answer or sent == b""
+        connection.close()
+
+
+def test_a_connection_too_many_gets_503_and_the_others_their_answers(server: Server) -> None:
+    allowed = [connect(server) for _ in range(CONNECTIONS)]
+    status, answer, headers = ask(server, {"text": "a"})
+    assert (status, list(answer), headers["Retry-After"]) == (503, ["error"], "1")
+    allowed[0].sendall(WHOLE)
+    assert allowed[0].recv(100).startswith(b"HTTP/1.1 200")
+    for connection in allowed:
+        connection.close()
+    assert ask(server, {"text": "a"})[0] == 200
+
+
+def test_what_waits_is_answered_together_and_what_is_too_much_refused(trained: Trained) -> None:
+    from starlette.exceptions import HTTPException
+
+    from lit_imdb.inference.batches import MAX_WAITING, Batches
+
+    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    predict, passes = classifier.predict, []
+    classifier.predict = lambda texts: passes.append(len(texts)) or predict(texts)
+    fit = MAX_WAITING // 1000
+
+    async def ask_at_once() -> list[Any]:
+        batches = Batches(classifier)
+        waiting = (batches.answer(["great"] * 1000, size=0) for _ in range(fit + 2))
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    answers = asyncio.run(ask_at_once())
+    assert [len(answer) for answer in answers[:fit]] == [1000] * fit
+    assert passes == [1000, 1000 * (fit - 1)]
+    for refusal in answers[fit:]:
+        assert isinstance(refusal, HTTPException)
+        assert (refusal.status_code, refusal.headers) == (503, {"Retry-After": "1"})
+
+
+def test_sigterm_lets_every_request_be_answered_and_no_review_is_printed(trained: Trained) -> None:
     best = trained.run / "checkpoints/best.ckpt"
-    with serving(best) as server:
-        ask(server, {"text": "a secret opinion"})
+    sent, answered = [], []
+
+    def client(port: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        closing = False
+        while not closing:
+            sent.append(1)
+            connection.request("POST", "/predict", '{"text": "a secret opinion"}', JSON)
+            response = connection.getresponse()
+            answered.append(json.load(response)["label"])
+            closing = response.getheader("Connection") == "close"
+
+    with serving(best) as server, ThreadPoolExecutor(8) as pool:
         ask(server, '{"text": "a secret mistake')
-        server.process.send_signal(signal.SIGINT)
-        out, err = server.process.communicate(timeout=20)
-    assert (server.process.returncode, out) == (130, "")
+        idle = connect(server)
+        idle.sendall(WHOLE)
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+        clients = [pool.submit(client, server.port) for _ in range(8)]
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)  # a request that was on its way
+        idle.sendall(WHOLE)
+        assert b"connection: close" in idle.recv(1000).lower()
+        out, err = server.process.communicate(timeout=30)
+        for one in clients:
+            one.result()  # raises what the client met
+    assert len(answered) == len(sent) > 8
+    assert (server.process.returncode, out) == (143, "")
     accuracy = f"validation accuracy {100 * results_of(trained.run)['val_acc']:.1f} %"
-    assert err == f"model: {best}, {accuracy}\nstopped by Ctrl-C\n"
+    assert err == f"model: {best}, {accuracy}\nstopped by SIGTERM\n"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
+def test_curl_examples_are_answered_as_the_page_shows(server: Server) -> None:
+    page = (ROOT / "docs/deploy.md").read_text()
+    examples = re.findall(r"^```sh\n(curl .*?)```\n\n```text\n(.*?)```", page, re.M | re.S)
+    assert len(examples) >= 3
+    for command, shown in examples:
+        here = command.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("\\\n", " ")
+        done = subprocess.run(shlex.split(here), capture_output=True, text=True, check=True)
+        assert form_of(json.loads(done.stdout)) == form_of(json.loads(shown)), command
+
+
+def form_of(answer: Any) -> Any:
+    """The same without what depends on the model."""
+    if isinstance(answer, dict):
+        return {name: form_of(value) for name, value in answer.items()}
+    if isinstance(answer, list):
+        return [form_of(value) for value in answer]
+    return type(answer)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
+def test_the_unit_in_the_docs_is_one_that_systemd_reads(workspace: Path) -> None:
+    page = (ROOT / "docs/deploy.md").read_text()
+    (unit,) = re.findall(r"^```ini\n(.*?)```", page, re.M | re.S)
+    file = workspace / "lit-imdb.service"
+    file.write_text(unit.replace("/opt/lit-imdb/venv/bin/lit-imdb", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_wrong_address_is_one_line(fails: Callable[..., str], trained: Trained) -> None:
@@ -170,4 +303,4 @@ def test_missing_package_is_one_line_that_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     line = fails("serve", "--ckpt_path", trained.run / "checkpoints/best.ckpt")
-    assert 'uvicorn is missing: pip install -c constraints.txt -e ".[serve]"' in line
+    assert "uvicorn is missing: pip install starlette uvicorn" in line

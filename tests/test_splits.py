@@ -1,12 +1,13 @@
 """Which reviews train, validate and test."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, WRITERS, Output, make_reviews, write_acl_imdb, write_csv
+from conftest import WRITERS, make_reviews, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
 from lit_imdb.data.splits import DROPPED, TEST, TRAIN, VAL, split
@@ -59,39 +60,9 @@ def test_labels_have_several_names(names: tuple[str, str], tmp_path: Path) -> No
     assert as_names == texts_of(write_csv(tmp_path / "numbers.csv", reviews))
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-8-sig"])
-@pytest.mark.parametrize("form", ["corpus", "corpus.csv", "corpus.tsv"])
-def test_reviews_in_another_encoding_are_the_same_reviews(
-    form: str, encoding: str, tmp_path: Path
-) -> None:
-    reviews = [(f"{text} café", label) for text, label in make_reviews(20)]
-    source = WRITERS.get(form, write_csv)(tmp_path / form, reviews)
-    for file in [source] if source.is_file() else source.rglob("*.txt"):
-        text = file.read_text(encoding="utf-8")
-        if form.endswith(".tsv"):
-            text = text.replace('",', '"\t').replace("text,", "text\t")
-        file.write_text(text, encoding=encoding)
-    name = "utf-8" if encoding == "utf-8-sig" else encoding  # a mark in front is no text
-    found = texts_of(source, encoding=name)
-    assert sorted([*found["train"], *found["val"], *found["test"]]) == sorted(reviews)
-
-
-def test_own_column_and_encoding_count_in_fit_and_test(run: Callable[..., Output]) -> None:
-    rows = [f'"{text} café",{label}' for text, label in make_reviews(50)]
-    Path("latin.csv").write_text("\n".join(["Review,label", *rows]), encoding="cp1252")
-    own = ("--data.source", "latin.csv", "--data.text_column", "Review")
-    assert "--data.encoding cp1252" in run("fit", *TINY, *own).err
-    own = (*own, "--data.encoding", "cp1252")
-    assert run("fit", *TINY, *own).status == 0
-    assert run("test", "--accelerator", "cpu", *own).status == 0
-
-
 def test_empty_texts_are_skipped_and_counted(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     texts, labels = map(list, zip(*make_reviews(50), strict=True))
-    table = pa.table({"text": [None, "", " \n", *texts], "label": [0, 1, 1, *labels]})
+    table = pa.table({"text": [None, "", " \n", *texts], "label": [0, None, 1, *labels]})
     pq.write_table(table, tmp_path / "some.parquet")
     module = data_of(tmp_path / "some.parquet")
     assert module.counts == {"skipped": 3, "dropped": 0}

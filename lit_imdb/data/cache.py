@@ -37,13 +37,13 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     Raises:
         UserError: The cache cannot be written.
     """
-    if damage_in(folder) is None:
+    if not damage_in(folder):
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             damage = damage_in(folder)
-            if damage is None:
+            if not damage:
                 return  # another process built it while this one waited
             if folder.exists():
                 warnings.warn(f"the cache is damaged ({damage}): rebuilding it", stacklevel=3)
@@ -52,8 +52,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
                 shutil.rmtree(left)  # by a build that was killed: the lock rules out a running one
             with whole_folder(folder) as target:
                 build(target)
-                sums = {file.name: _checksum(file) for file in sorted(target.iterdir())}
-                (target / _MANIFEST).write_text(json.dumps(sums))
+                (target / _MANIFEST).write_text(json.dumps(_checksums(target)))
     except OSError as error:
         raise UserError(
             f"cannot write the cache {folder.parent} ({error.strerror or error}): "
@@ -61,21 +60,21 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
         ) from error
 
 
-def damage_in(folder: Path) -> str | None:
-    """Return what is wrong with a cache folder, or None if nothing is."""
+def damage_in(folder: Path) -> str:
+    """Return what is wrong with a cache folder; nothing if it is whole."""
     try:
         expected = json.loads((folder / _MANIFEST).read_text())
-        found = [file for file in folder.iterdir() if file.name != _MANIFEST]
-        if {file.name: _checksum(file) for file in found} == expected:
-            return None
+        return "" if _checksums(folder) == expected else f"{folder}: not what was written"
     except (OSError, ValueError) as error:
         return f"{folder}: {error}"
-    return f"{folder}: not what was written"
 
 
-def _checksum(file: Path) -> int:
-    total = 0
-    with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            total = zlib.crc32(block, total)
-    return total
+def _checksums(folder: Path) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for file in folder.iterdir():
+        if file.name != _MANIFEST:
+            with file.open("rb") as stream:
+                sums[file.name] = 0
+                while block := stream.read(2**20):
+                    sums[file.name] = zlib.crc32(block, sums[file.name])
+    return sums

@@ -14,8 +14,6 @@ from lit_imdb.data.source import open_source
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
-_NOT_SAVED = ["cache_dir", "text_column", "encoding"]  # they say where and how, not what
-
 
 class ImdbDataModule(LightningDataModule):
     """IMDB film reviews as batches of token ids (B, T) and labels (B,).
@@ -30,9 +28,10 @@ class ImdbDataModule(LightningDataModule):
         batch_size: B, reviews per batch.
         val_fraction: Share of the training reviews that validates: the tail of each label.
         cache_dir: Where prepared reviews are kept, by default ~/.cache/lit-imdb.
-        text_column: The column that holds the review in a `source` of your own; the label's is
-            always `label`.
-        encoding: Of the text files in a `source` of your own: utf-8, utf-16 or cp1252 for example.
+        text_column: The column that holds the review in a `source` of your own.
+        label_column: The column that holds its label: 0/1, neg/pos or negative/positive.
+        encoding: Of the text files in a `source` of your own: utf-8 or cp1252 for example. A byte
+            order mark wins over it.
 
     Raises:
         UserError: A value that makes no sense, or a source that cannot be read.
@@ -48,6 +47,7 @@ class ImdbDataModule(LightningDataModule):
         val_fraction: float = 0.1,
         cache_dir: str | None = None,
         text_column: str = "text",
+        label_column: str = "label",
         encoding: str = "utf-8",
     ) -> None:
         super().__init__()
@@ -58,9 +58,10 @@ class ImdbDataModule(LightningDataModule):
             raise UserError(f"--data.batch_size {batch_size}: expected at least 1")
         if not 0 < val_fraction < 1:
             raise UserError(f"--data.val_fraction {val_fraction}: expected more than 0 and below 1")
-        self.save_hyperparameters(ignore=_NOT_SAVED)
         self.source = source
-        self.files = {"text_column": text_column, "encoding": encoding}
+        self.form = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+        # They say where and how, not what: another source may have another form.
+        self.save_hyperparameters(ignore=["cache_dir", *self.form])
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
         self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
@@ -139,5 +140,5 @@ class ImdbDataModule(LightningDataModule):
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
         settings = {name: self.hparams[name] for name in names}
-        opened = open_source(source, **self.files)
+        opened = open_source(source, **self.form)
         return Preparation(opened, self.cache_dir, **settings, vocabulary=self.vocabulary)

@@ -2,12 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from itertools import product
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Any
 
-from lit_imdb.data.tables import READERS, read_rows, read_text, stamp, text_of
+from lit_imdb.data.tables import (
+    READERS,
+    Row,
+    ending_of,
+    is_left_behind,
+    read_rows,
+    read_text,
+    stamp,
+    text_of,
+)
 from lit_imdb.errors import UserError
 
 _TABLES = READERS.keys() - {".txt"}
@@ -18,30 +26,36 @@ _LABELS = {
 }
 
 
+@dataclass
 class Files:
-    """The reviews at `path`.
+    """The reviews at a path.
+
+    A table, a folder of tables (those named test* are the test split), or a folder with
+    train|test/pos|neg/*.txt or pos|neg/*.txt.
 
     Args:
-        path: A table with a column `label`, a folder of such tables (those named test* are the test
-            split), or a folder train|test/pos|neg/*.txt.
+        name: The path.
         text_column: The column of the tables that holds the review.
-        encoding: Of text files.
+        label_column: The column of the tables that holds its label.
+        encoding: Of text files without a byte order mark.
     """
 
-    def __init__(self, path: str, text_column: str = "text", encoding: str = "utf-8") -> None:
-        self.name = path
-        self.text_column = text_column
-        self.encoding = encoding
+    name: str
+    text_column: str = "text"
+    label_column: str = "label"
+    encoding: str = "utf-8"
+    licence = "Unknown: whoever trained the model must add it here."
+
+    def __post_init__(self) -> None:
         # Not the whole path, which may say something about the machine.
         self.note = (
-            f"The trainer's own files, `{Path(path).name}`. A test split that the files do not "
-            "name is the tail of each label."
+            f"The trainer's own files, `{Path(self.name).name}`. A test split that the files do "
+            "not name is the tail of each label."
         )
-        self.licence = "Unknown: whoever trained the model must add it here."
 
     def fingerprint(self) -> object:
         stamps = [stamp(file) for files in _find(self.name).values() for file in files]
-        return [stamps, self.text_column, self.encoding]
+        return [stamps, asdict(self)]
 
     def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
         for split, files in _find(self.name).items():
@@ -55,20 +69,24 @@ class Files:
             return
         for number, row in enumerate(read_rows(file, self.encoding), 1):
             place = f"{file}, data row {number}"
-            yield text_of(row, self.text_column, place), _label(row, place)
+            text = text_of(row, self.text_column, place)
+            # Excel leaves rows without a text or label below the data
+            yield text, self._label(row, place) if (text or "").strip() else 0
 
-
-def _label(row: dict[str, Any], place: str) -> int:
-    if "label" not in row:
-        raise UserError(f"{place}: no column 'label', only {short_repr(row)}: rename it")
-    label = short_repr(row["label"])
-    number = _LABELS.get(label.strip("' ").lower())
-    if number is None:
-        raise UserError(
-            f"{place}: label {label} is outside 0/1 (or neg/pos); map stars to 0 and 1, and leave "
-            "the middle out"
-        )
-    return number
+    def _label(self, row: Row, place: str) -> int:
+        if self.label_column not in row:
+            raise UserError(
+                f"{place}: no column {self.label_column!r}, only {short_repr(row)}; name the "
+                "label's column with --data.label_column"
+            )
+        label = short_repr(row[self.label_column])
+        number = _LABELS.get(label.strip("' ").lower())
+        if number is None:
+            raise UserError(
+                f"{place}: label {label} is outside 0/1 (or neg/pos); map stars to 0 and 1, and "
+                "leave the middle out"
+            )
+        return number
 
 
 def _find(name: str) -> dict[str, list[Path]]:
@@ -81,13 +99,18 @@ def _find(name: str) -> dict[str, list[Path]]:
             raise UserError(
                 f"no such file or folder: {name:.200} (--data.source takes auto, hub, package)"
             )
-        found = _texts_below(root) if (root / "train").is_dir() else _tables_in(root)
+        if (root / "train").is_dir():
+            found = {split: _texts_in(root / split) for split in ("train", "test")}
+        elif (root / "neg").is_dir():
+            found = {"train": _texts_in(root)}
+        else:
+            found = _tables_in(root)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {name!r:.200}: {error!s:.200}") from error
     if not found["train"]:
         raise UserError(
-            f"no reviews in {name}: expected train|test/pos|neg/*.txt, or .csv, .tsv, .jsonl or "
-            ".parquet files with columns text and label"
+            f"no reviews in {name}: expected train|test/pos|neg/*.txt, pos|neg/*.txt, or .csv, "
+            ".tsv, .jsonl or .parquet files with columns text and label"
         )
     return found
 
@@ -95,25 +118,26 @@ def _find(name: str) -> dict[str, list[Path]]:
 def _tables_in(root: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {"train": [], "test": []}
     for file in sorted(root.iterdir()):
-        if file.suffix.lower() in _TABLES and file.is_file():
-            found["test" if file.stem.lower().startswith("test") else "train"].append(file)
+        if ending_of(file.name) in _TABLES and file.is_file() and not is_left_behind(file.name):
+            found["test" if file.name.lower().startswith("test") else "train"].append(file)
     return found
 
 
-def _texts_below(root: Path) -> dict[str, list[Path]]:
-    """Return the files of the aclImdb layout; no link makes a file outside `root` a review."""
-    found: dict[str, list[Path]] = {"train": [], "test": []}
-    for split, label in product(found, _FOLDERS):
-        folder = root / split / label
-        if not folder.is_dir():
-            continue
+def _texts_in(root: Path) -> list[Path]:
+    """Return neg/*.txt and pos/*.txt; no link makes a file outside `root` a review."""
+    found: list[Path] = []
+    for folder in (root / label for label in _FOLDERS if (root / label).is_dir()):
         if folder.resolve() != folder:
             raise UserError(f"{folder} leads elsewhere: links are not followed")
-        entries = [entry for entry in os.scandir(folder) if entry.name.endswith(".txt")]
-        for entry in entries:
+        texts = [
+            entry
+            for entry in os.scandir(folder)
+            if entry.name.endswith(".txt") and not is_left_behind(entry.name)
+        ]
+        for entry in texts:
             if not entry.is_file(follow_symlinks=False):
                 raise UserError(f"{entry.path} is not a file (links are not followed): remove it")
-        found[split] += sorted(map(Path, entries), key=_review_number)
+        found += sorted(map(Path, texts), key=_review_number)
     return found
 
 

@@ -30,16 +30,10 @@ _ROW = np.dtype([("label", "i1"), ("text", "i8"), ("is_test", "?"), ("is_empty",
 
 @dataclass(frozen=True)
 class Preparation:
-    """Builds vocabulary and ids of a source once, and then finds them in the cache.
+    """Builds vocabulary and ids of a source once, and then finds them in the cache folder `root`.
 
-    Args:
-        source: Where the reviews come from.
-        root: The cache folder.
-        tokenizer: A name in `TOKENIZERS`.
-        vocab_size: V, for a vocabulary built here.
-        max_length: T.
-        val_fraction: Share of the training reviews that validates.
-        vocabulary: A checkpoint's own, used instead of one built here.
+    `vocabulary` is a checkpoint's own, used instead of one built here; see `ImdbDataModule` for the
+    other settings.
     """
 
     source: Source
@@ -54,7 +48,7 @@ class Preparation:
         """Return whether everything is in the cache."""
         if cache.damage_in(self._vocabulary_folder):
             return False
-        return cache.damage_in(self._ids_folder(self._encoder())) is None
+        return not cache.damage_in(self._ids_folder(self._encoder()))
 
     def open(self) -> tuple[TextEncoder, dict[str, Split], dict[str, int]]:
         """Build what the cache does not have and open it.
@@ -77,28 +71,28 @@ class Preparation:
     def batches(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
         """Yield texts (B,), labels (B,) and splits (B,) in order."""
         labels, splits = self._rows
-        start = 0
         for texts in batches_of((text or "" for text, _, _ in self.source.reviews()), 1024):
-            end = start + len(texts)
-            yield texts, labels[start:end], splits[start:end]
-            start = end
+            count = len(texts)
+            yield texts, labels[:count], splits[:count]
+            labels, splits = labels[count:], splits[count:]
 
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (N,) and splits (N,)."""
-        print(f"preparing the reviews ({self.source.name}), once", file=sys.stderr, flush=True)
+        name = " ".join(self.source.name.split())
+        print(f"preparing the reviews ({name}), once", file=sys.stderr, flush=True)
         found = (
             (label, hash(text), is_test, not (text or "").strip())
             for text, label, is_test in self.source.reviews()
         )
         rows = np.fromiter(found, _ROW)
         splits = np.full(len(rows), EMPTY, np.int8)
-        full = rows[~rows["is_empty"]]
+        full = ~rows["is_empty"]
+        label, text, is_test = (rows[name][full] for name in ("label", "text", "is_test"))
         try:
-            chosen = split(full["label"], full["text"], full["is_test"], self.val_fraction)
+            splits[full] = split(label, text, is_test, self.val_fraction)
         except UserError as error:
             raise UserError(f"{self.source.name}: {error}") from error
-        splits[~rows["is_empty"]] = chosen
         return rows["label"], splits
 
     @cached_property
@@ -115,9 +109,9 @@ class Preparation:
         return cache.folder_of(self.root, [*self._key, encoder.max_length, encoder.vocabulary])
 
     def _encoder(self) -> TextEncoder:
-        vocabulary = self.vocabulary
-        if vocabulary is None:
-            vocabulary = json.loads((self._vocabulary_folder / "vocabulary.json").read_text())
+        vocabulary = self.vocabulary or json.loads(
+            (self._vocabulary_folder / "vocabulary.json").read_text()
+        )
         return TextEncoder(vocabulary, self.tokenizer, self.max_length)
 
     def _write_vocabulary(self, folder: Path) -> None:

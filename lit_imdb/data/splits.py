@@ -53,7 +53,7 @@ def _mark_tails(splits: np.ndarray, labels: np.ndarray, fraction: float, number:
             raise UserError(f"no review is labelled {name} ({label}): both labels are needed")
         if count == 0:
             raise UserError(
-                f"{len(rows)} reviews labelled {name} are too few to hold out "
+                f"too few reviews are labelled {name} ({len(rows)}) to hold out "
                 f"{fraction:.0%} of them: add reviews"
             )
         splits[rows[-count:]] = number

@@ -1,21 +1,30 @@
 """Rows of .csv, .tsv, .jsonl, .parquet and .txt files, streamed: no file has to fit in memory."""
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr  # of values that may be long or deeply nested
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from lit_imdb.errors import UserError
 
 Row = dict[str, Any]
-Text = TypeVar("Text", str, str | None)
+Item = TypeVar("Item")
 
 MAX_CHARACTERS = 16 * 2**20  # in one row: far above any review, far below what fills memory
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
@@ -24,27 +33,30 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
     Raises:
         UserError: An unknown ending, text in another encoding, a broken line.
     """
-    reader = reader_of(path.name)
-    try:
-        with path.open("rb") as file:
-            yield from reader(file, str(path), encoding)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    ending = ending_of(path.name)
+    if ending not in READERS:
+        raise UserError(
+            f"{path.name}: unknown ending {ending or '(none)'!r}, expected one of "
+            f"{', '.join(READERS)} (also .gz); a .jsonl file holds one JSON object per line"
+        )
+    with _open(path) as file:
+        yield from READERS[ending](file, str(path), encoding)
 
 
 def read_text(path: Path, encoding: str) -> str:
     """Return the content of a text file."""
-    try:
-        with path.open(encoding=encoding) as file:
-            text = file.read(MAX_CHARACTERS + 1)
-    except (OSError, LookupError, ValueError) as error:  # LookupError: no such encoding
-        raise UserError(
-            f"cannot read {path}: {error}; if it has another encoding, name it, for example "
-            "--data.encoding cp1252 (predict: --encoding)"
-        ) from error
-    if len(text) > MAX_CHARACTERS:
-        raise _too_long(str(path))
-    return text.removeprefix("\ufeff")
+    with _open(path) as file:
+        return "".join(Lines(file, str(path), encoding, newline=None))
+
+
+def ending_of(name: str) -> str:
+    """Return the ending that tells the form of a file, in front of .gz."""
+    return Path(name.lower().removesuffix(".gz")).suffix
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file is one that macOS or Office puts beside the user's own."""
+    return name.startswith((".", "~$"))
 
 
 def text_of(row: Row, column: str, place: str) -> str | None:
@@ -53,21 +65,23 @@ def text_of(row: Row, column: str, place: str) -> str | None:
     if column not in row or not isinstance(text, str | None):
         raise UserError(
             f"{place}: expected a text in the column {column!r}, found {short_repr(row)}; name the "
-            "column with --data.text_column (predict: --text_column), and separate columns by "
-            "commas in .csv, by tabs in .tsv files"
+            "column with --data.text_column (predict: --text_column), the label's with "
+            "--data.label_column"
         )
     if len(text or "") > MAX_CHARACTERS:
         raise _too_long(place)
     return text
 
 
-def batches_of(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
-    """Yield at most `size` texts at a time, fewer when they hold `MAX_CHARACTERS` together."""
-    batch: list[Text] = []
+def batches_of(
+    items: Iterable[Item], size: int, length: Callable[[Any], int] = lambda text: len(text or "")
+) -> Iterator[list[Item]]:
+    """Yield at most `size` items at a time, fewer when they hold `MAX_CHARACTERS` together."""
+    batch: list[Item] = []
     held = 0
-    for text in texts:
-        batch.append(text)
-        held += len(text or "")
+    for item in items:
+        batch.append(item)
+        held += length(item)
         if len(batch) == size or held >= MAX_CHARACTERS:
             yield batch
             batch, held = [], 0
@@ -81,82 +95,124 @@ def stamp(path: Path) -> list[Any]:
     return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
-def reader_of(name: str) -> Callable[[BinaryIO, str, str], Iterator[Row]]:
-    """Return the reader for a file called `name`, by its ending."""
-    ending = Path(name).suffix.lower()
-    if ending not in READERS:
-        raise UserError(
-            f"{name}: unknown ending {ending or '(none)'!r}, expected one of {', '.join(READERS)}; "
-            "a .jsonl file holds one JSON object per line"
-        )
-    return READERS[ending]
-
-
-def decoded_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
-    """Yield decoded lines with their ends, each at most `MAX_CHARACTERS` long."""
-    number = 0
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
     try:
-        with io.TextIOWrapper(file, encoding, newline="\n") as lines:
-            while line := lines.readline(MAX_CHARACTERS + 1):
-                number += 1
-                if len(line) > MAX_CHARACTERS:
-                    raise _too_long(f"{name}, line {number}")
-                yield line.removeprefix("\ufeff") if number == 1 else line
-    except UnicodeError as error:
-        raise UserError(
-            f"{name}, at or after line {number + 1}: not {encoding}; name its encoding, "
-            "for example --data.encoding cp1252 (predict: --encoding)"
-        ) from error
-    except (LookupError, ValueError) as error:
-        raise UserError(f"unknown encoding {encoding!r}: try utf-8, cp1252 or utf-16") from error
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 0) or error}") from error
 
 
-def _read_csv(
-    file: BinaryIO, name: str, encoding: str, dialect: type[csv.Dialect] = csv.excel
-) -> Iterator[Row]:
+_NAME_IT = "name its encoding with --data.encoding (predict: --encoding), for example"
+_NO_TEXT = f"it is no text, or UTF-16 without a byte order mark: {_NAME_IT} utf-16-le"
+
+
+class Lines:
+    """The decoded lines of a binary file; a byte order mark wins over `encoding`.
+
+    Attributes:
+        held: Characters read since it was last set to 0: never more than `MAX_CHARACTERS`.
+        number: The lines read.
+        last: The one read last.
+    """
+
+    def __init__(self, file: Any, name: str, encoding: str, newline: str | None = "\n") -> None:
+        self.name, self.encoding = name, encoding
+        self.number = self.held = 0
+        self.last = ""
+        self._file, self._newline = file, newline
+
+    def __iter__(self) -> Iterator[str]:
+        is_ascii = True
+        try:
+            for mark, marked in _MARKS.items():
+                if self._file.peek(3).startswith(mark):
+                    self.encoding = marked
+            with io.TextIOWrapper(self._file, self.encoding, newline=self._newline) as lines:
+                while line := lines.readline(MAX_CHARACTERS + 1):
+                    self.number += 1
+                    self.held += len(line)
+                    if self.held > MAX_CHARACTERS:
+                        raise _too_long(self.place)
+                    if self.number == 1 and "\0" in line:
+                        raise UserError(f"{self.place}: not {self.encoding}; {_NO_TEXT}")
+                    self.last = line
+                    is_ascii &= line.isascii()
+                    yield line
+        except UnicodeError as error:
+            before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+            place = f"{self.name}, at or after line {self.number + 1}"
+            if b"\0" in before:
+                advice = _NO_TEXT
+            elif is_ascii and before.isascii():
+                advice = f"{_NAME_IT} cp1252 if it is from Windows in Western Europe"
+            else:  # cp1252 would make nonsense of the others
+                advice = "other characters before it are: mend the line"
+            raise UserError(f"{place}: not {self.encoding}; {advice}") from error
+        except (LookupError, ValueError) as error:
+            raise UserError(
+                f"unknown encoding {self.encoding!r}: try utf-8, cp1252 or utf-16"
+            ) from error
+
+    @property
+    def place(self) -> str:
+        return f"{self.name}, line {self.number}"
+
+
+def _read_csv(file: Any, name: str, encoding: str, separators: str = ",;\t|") -> Iterator[Row]:
+    """Read a table with the first of `separators` that is in its header line."""
     csv.field_size_limit(MAX_CHARACTERS)
-    held = 0  # characters of the row being read, which may span many lines
-
-    def lines() -> Iterator[str]:
-        nonlocal held
-        for line in decoded_lines(file, name, encoding):
-            held += len(line)
-            if held > MAX_CHARACTERS:
-                raise _too_long(f"{name}, line {reader.reader.line_num}")
-            yield line
-
-    reader = csv.DictReader(lines(), dialect=dialect, strict=True)
+    lines = Lines(file, name, encoding, newline="")
+    rest = iter(lines)
+    header = next(filter(str.strip, rest), "")
+    if header[:5] in [f"sep={mark}" for mark in separators]:  # a line for Excel alone
+        separators, header = header[4], next(rest, "")
+    separator = next((mark for mark in separators if mark in header), separators[0])
+    rows = csv.reader(chain([header], rest), delimiter=separator, strict=True)
     try:
-        columns = reader.fieldnames or []
+        columns = next(rows)
         _check_columns(columns, name)
-        for row in reader:
-            held = 0
-            if None in row or None in row.values():  # more or fewer cells than columns
+        lines.held = 0
+        for cells in rows:
+            lines.held = 0  # counts over all lines of a row
+            if len(cells) == len(columns):
+                yield dict(zip(columns, cells, strict=True))
+            elif any(cells):
                 raise UserError(
-                    f"{name}, line {reader.reader.line_num}: expected {len(columns)} columns "
-                    "as in the header line; quote texts that hold separators"
+                    f"{lines.place}: {len(cells)} columns, expected {len(columns)} as in the "
+                    f"header line; quote texts that hold {separator!r}"
                 )
-            yield row
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.reader.line_num}: broken CSV, {error}") from error
+        advice = 'a quote within a quoted text is written twice, ""'
+        if '\\"' in lines.last:
+            advice += (
+                rf"; if yours are written \", double them: import pandas; "
+                rf"pandas.read_csv({name!r}, sep={separator!r}, encoding={lines.encoding!r}, "
+                r"escapechar='\\', dtype=str, keep_default_na=False)"
+                ".to_csv('doubled.csv', index=False)"
+            )
+        raise UserError(f"{lines.place}: broken CSV, {error}; {advice}") from error
 
 
-def _read_jsonl(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
-    for number, line in enumerate(decoded_lines(file, name, encoding), 1):
+def _read_jsonl(file: Any, name: str, encoding: str) -> Iterator[Row]:
+    lines = Lines(file, name, encoding)
+    for line in lines:
+        lines.held = 0
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"a {type(row).__name__}")
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{name}, line {number}: broken JSON, {error}; expected one object per line"
+                f"{lines.place}: broken JSON, {error}; expected one object per line"
             ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{name}, line {number}: expected one JSON object per line")
         yield row
 
 
-def _read_parquet(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
+def _read_parquet(file: Any, name: str, encoding: str) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -170,8 +226,10 @@ def _read_parquet(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
         raise UserError(f"{name}: not a readable Parquet file, {error!s:.200}") from error
 
 
-def _read_txt(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
-    for line in decoded_lines(file, name, encoding):
+def _read_txt(file: Any, name: str, encoding: str) -> Iterator[Row]:
+    lines = Lines(file, name, encoding)
+    for line in lines:
+        lines.held = 0
         yield {"text": line.rstrip("\r\n")}
 
 
@@ -185,9 +243,9 @@ def _check_columns(columns: Iterable[str], name: str) -> None:
             raise UserError(f"{name}: more than one column {column!r:.80}")
 
 
-READERS: dict[str, Callable[[BinaryIO, str, str], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Any, str, str], Iterator[Row]]] = {
     ".csv": _read_csv,
-    ".tsv": partial(_read_csv, dialect=csv.excel_tab),
+    ".tsv": partial(_read_csv, separators="\t,;|"),
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
     ".txt": _read_txt,

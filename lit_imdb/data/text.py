@@ -31,10 +31,9 @@ class Tokenizer:
     """Splits a text at white space after some replacements.
 
     Args:
-        name: What the user types as --data.tokenizer.
+        name: Of --data.tokenizer.
         version: Raise it with each change of the rules: the cache is then prepared again.
-        rules: Regular expressions and their replacements, applied in order to the lower-cased text;
-            exported models bring them along.
+        rules: Regular expressions and their replacements, applied in order to the lower-cased text.
         faster: The same as lower-casing and `rules`, where Python has a faster way.
 
     >>> TOKENIZERS["words"].split("An <br />OK film, isn't it?")

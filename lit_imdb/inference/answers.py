@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lit_imdb.data.tables import Row
 from lit_imdb.errors import UserError
@@ -16,6 +16,7 @@ from lit_imdb.files import whole_file
 from lit_imdb.inference.classifier import Prediction
 
 COLUMNS = ("label", "probability", "unknown_words", "reason")  # that a row gains
+Rows = Iterator[list[Row]]
 
 _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
@@ -23,30 +24,27 @@ _to_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 def write_answers(
     blocks: Iterator[tuple[list[Row], list[Prediction]]], output: str | None, like: Path
 ) -> None:
-    """Write rows with their answers, a block at a time.
+    """Write rows with their answers to `output`, which appears when it is complete, or to stdout.
 
     A row keeps its own columns. If one of the first block has a column with the name of an
-    answer's, `label` for example, the answer's gets `predicted_` in front.
-
-    Args:
-        blocks: Rows and their answers; at least one block.
-        output: The file, which appears when it is complete; standard output for None.
-        like: The input; a Parquet file passes its column types on.
+    answer's, `label` for example, the answer's gets `predicted_` in front. `like`, the input,
+    passes its column types on if it is a Parquet file.
 
     Raises:
         UserError: An unknown ending, a file that cannot be written, or a row that does not fit.
     """
     ending = Path(output).suffix.lower() if output else ".jsonl"
     if ending not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise UserError(f"{output}: unknown ending {ending!r}, expected one of {known}")
+        raise UserError(
+            f"{output}: unknown ending {ending!r}, expected one of {', '.join(FORMATS)}"
+        )
     try:
         with whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer) as file:
             first = next(blocks)
             columns = list(dict.fromkeys(name for row in first[0] for name in row))
             names = [_free(name, columns) for name in COLUMNS]
             joined = (_join(*block, names) for block in chain([first], blocks))
-            FORMATS[ending](file, [*columns, *names], joined, first[0], like)
+            FORMATS[ending](file, [*columns, *names], joined, like)
     except ValueError as error:  # pyarrow's errors are ValueErrors too
         raise UserError(
             f"a row does not fit the first ones ({error}): write .jsonl, which takes any columns"
@@ -59,24 +57,19 @@ def write_answers(
 
 
 def _free(name: str, taken: list[str]) -> str:
-    while name in taken:
-        name = f"predicted_{name}"
-    return name
+    return _free(f"predicted_{name}", taken) if name in taken else name
 
 
 def _join(rows: list[Row], answers: list[Prediction], names: list[str]) -> list[Row]:
-    joined = []
     for row, answer in zip(rows, answers, strict=True):
         if not row.keys().isdisjoint(names):
             raise ValueError(f"it has a column of the answer's: {', '.join(names)}")
-        shares = answer.probability, answer.unknown_words
-        values = answer.label, *(share and round(share, 6) for share in shares), answer.reason
-        joined.append({**row, **dict(zip(names, values, strict=True))})
-    return joined
+        shares = [share and round(share, 6) for share in (answer.probability, answer.unknown_words)]
+        row.update(zip(names, (answer.label, *shares, answer.reason), strict=True))
+    return rows
 
 
-def _json_lines(file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]], *_: Any) -> None:
-    """One JSON object per line; rows may have different columns."""
+def _json_lines(file: Any, columns: list[str], blocks: Rows, like: Path) -> None:
     for rows in blocks:
         lines = "".join([_to_json(row) + "\n" for row in rows])
         # a lone surrogate becomes \udc80, which JSON reads as itself
@@ -84,43 +77,40 @@ def _json_lines(file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]],
         file.flush()  # whoever reads a pipe gets it at once
 
 
-def _csv(file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]], *_: Any) -> None:
-    """CSV with a header line; lists and objects are written as JSON."""
+def _csv(file: Any, columns: list[str], blocks: Rows, like: Path) -> None:
+    """Write a header line and the rows; lists and objects as JSON."""
     text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    for rows in blocks:
-        for row in rows:
-            nested = {k: _to_json(v) for k, v in row.items() if isinstance(v, dict | list)}
-            writer.writerow({**row, **nested})
+    for row in chain.from_iterable(blocks):
+        nested = {k: _to_json(v) for k, v in row.items() if isinstance(v, dict | list)}
+        writer.writerow({**row, **nested})
     text.detach()  # flushes it
 
 
-def _parquet(
-    file: BinaryIO, columns: list[str], blocks: Iterator[list[Row]], first: list[Row], like: Path
-) -> None:
-    """Parquet with the column types of `like`, or else those of the first rows."""
+def _parquet(file: Any, columns: list[str], blocks: Rows, like: Path) -> None:
+    """Write columns of the types that they have in `like`, or else in the first rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    answer = (pa.string(), pa.float64(), pa.float64(), pa.string())
-    types = dict(zip(columns[-len(COLUMNS) :], answer, strict=True))
+    first = next(blocks)
+    text, number = pa.string(), pa.float64()
+    types = dict(zip(columns[-len(COLUMNS) :], (text, number, number, text), strict=True))
     if like.suffix.lower() == ".parquet":
         types |= {field.name: field.type for field in pq.read_schema(like)}
     for name in columns:
         if name not in types:
             found = pa.array([row.get(name) for row in first]).type
-            # nothing but nulls so far: later values are most likely texts
-            types[name] = pa.string() if pa.types.is_null(found) else found
+            types[name] = text if pa.types.is_null(found) else found  # most likely, where all are
     schema = pa.schema([(name, types[name]) for name in columns])
     with pq.ParquetWriter(file, schema) as writer:
-        for rows in blocks:
-            if any(row.keys() - set(columns) for row in rows):
+        for rows in chain([first], blocks):
+            if any(row.keys() - types for row in rows):
                 raise ValueError(f"expected the columns {', '.join(columns)}")
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-FORMATS: dict[str, Callable[..., None]] = {
+FORMATS: dict[str, Callable[[Any, list[str], Rows, Path], None]] = {
     ".csv": _csv,
     ".jsonl": _json_lines,
     ".parquet": _parquet,

@@ -1,17 +1,17 @@
-"""The web application: GET / is the page, POST /predict the endpoint."""
+"""The web application: GET / is the page, POST /predict and GET /health are for programs."""
 
 import base64
 import hashlib
 import html
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -19,11 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lit_imdb.inference.batches import Batches
 from lit_imdb.inference.classifier import SentimentClassifier
 
 MAX_BYTES = 2**20  # of a request's body
 MAX_TEXTS = 1000
-_EXPECTED = 'expected {"text": "..."} or {"texts": ["...", ...]}'
+_EXPECTED = 'expected {"text": "...", "explain": true or false} or {"texts": ["...", ...]}'
 _SAFE = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -38,11 +39,18 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
         classifier: What answers.
         names: Host names that requests may use for this server; `*` is any.
     """
+    batches = Batches(classifier)
     page = files("lit_imdb.inference").joinpath("page.html").read_text("utf-8")
     headers = {**_SAFE, "Content-Security-Policy": _policy(page)}
     path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
     origin = replace(classifier.origin, path=path)
     page = page.replace("{{model}}", html.escape(f"{origin}. {origin.warning}"))
+    health = {
+        "model": path.as_posix(),
+        "source": origin.source,
+        "validation_accuracy": origin.accuracy,
+        "version": version("lit-imdb"),
+    }
 
     async def show_page(request: Request) -> Response:
         return Response(page, media_type="text/html", headers=headers)
@@ -57,29 +65,35 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
             if len(body) > MAX_BYTES:
                 expected = f"the body is too large: expected at most {MAX_BYTES:,} bytes"
                 raise HTTPException(413, expected, {"Connection": "close"})
-        # in a thread: the server accepts other requests meanwhile
-        return _json(await run_in_threadpool(_answer, classifier, bytes(body)))
+        return _json(await _answer(batches, bytes(body)))
+
+    async def show_health(request: Request) -> Response:
+        return _json(health)
 
     return Starlette(
-        routes=[Route("/", show_page), Route("/predict", predict, methods=["POST"])],
+        routes=[
+            Route("/", show_page),
+            Route("/health", show_health),
+            Route("/predict", predict, methods=["POST"]),
+        ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
         exception_handlers={HTTPException: _refuse},
     )
 
 
-def _answer(classifier: SentimentClassifier, body: bytes) -> dict[str, Any]:
+async def _answer(batches: Batches, body: bytes) -> dict[str, Any]:
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
         raise HTTPException(400, f"the body is no JSON: {_EXPECTED}") from None
     match request:
-        case {"text": str(text), **others} if not others:
-            return {**asdict(classifier.predict(text)[0]), "words": classifier.explain(text)}
+        case {"text": str(text), **others} if others in ({}, {"explain": True}, {"explain": False}):
+            return (await batches.answer([text], len(body), bool(others.get("explain"))))[0]
         case {"texts": [*texts], **others} if not others:
             if len(texts) > MAX_TEXTS:
                 raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
             if all(isinstance(text, str) for text in texts):
-                return {"predictions": [asdict(answer) for answer in classifier.predict(texts)]}
+                return {"predictions": await batches.answer(texts, len(body))}
     raise HTTPException(400, _EXPECTED)
 
 

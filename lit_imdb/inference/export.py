@@ -60,9 +60,11 @@ def export(
     path = find_checkpoint(ckpt_path)
     checkpoint, net = load_network(path)
     origin, encoder = origin_of(path, checkpoint), encoder_of(checkpoint)
-    other = other_than_tanh(net.eval().cells)
+    other = other_than_tanh(net.eval().cells) if net.cells else net
     if other is not None:  # for those who change the network
-        raise UserError(f"cannot export {other}: expected tanh nn.RNNCells; see lit_imdb.load")
+        raise UserError(
+            f"cannot export {type(other).__name__}: expected tanh nn.RNNCells; see lit_imdb.load"
+        )
     write, model = _FORMATS[format]
     example = files("lit_imdb.inference").joinpath("example.txt").read_text("utf-8")
     preprocessing = {
@@ -92,5 +94,5 @@ def export(
             f"cannot write {folder} ({error.strerror or error}): "
             "free some space or name another folder with --output DIR"
         ) from error
-    print(f"{folder}: model, vocabulary, preprocessing, card; try python {folder}/example.py")
+    print(f'{folder}: model, vocabulary, card; try: python {folder}/example.py "I loved it"')
     origin.report()

@@ -5,14 +5,22 @@ Shapes: B reviews, T tokens.
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
-from lit_imdb.data.tables import MAX_CHARACTERS, READERS, Row, read_rows, read_text, text_of
+from lit_imdb.data.tables import (
+    READERS,
+    Row,
+    batches_of,
+    is_left_behind,
+    read_rows,
+    read_text,
+    text_of,
+)
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
@@ -31,35 +39,26 @@ class Input(IterableDataset[Block | Exception]):
 
     def __iter__(self) -> Iterator[Block | Exception]:
         try:
-            yield from self._blocks()
+            for block in batches_of(self._reviews(), REVIEWS, lambda review: len(review[1])):
+                rows, texts = map(list, zip(*block, strict=True))
+                yield rows, self.encoder.encode(texts)
         except OSError as error:
             yield UserError(f"cannot read {self.path}: {error.strerror or error}")
         except Exception as error:  # DataLoader would raise a RuntimeError with a traceback in it
             yield error
 
-    def _blocks(self) -> Iterator[Block]:
-        rows: list[Row] = []
-        texts: list[str] = []
-        held = 0  # characters: a block of huge reviews is shorter, so that it fits in memory
+    def _reviews(self) -> Iterator[tuple[Row, str]]:
         for number, row in enumerate(self._rows(), 1):
-            rows.append(row)
-            texts.append(text_of(row, self.column, f"{self.path}, data row {number}") or "")
-            held += len(texts[-1])
-            if len(rows) == REVIEWS or held >= MAX_CHARACTERS:
-                yield rows, self.encoder.encode(texts)
-                rows, texts, held = [], [], 0
-        if rows:
-            yield rows, self.encoder.encode(texts)
+            yield row, text_of(row, self.column, f"{self.path}, data row {number}") or ""
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterable[Row]:
         path = Path(self.path)
         if self.path == "-":
-            yield from READERS[".txt"](sys.stdin.buffer, "standard input", self.encoding)
-        elif path.is_dir():
-            for file in sorted(path.glob("*.txt")):
-                yield {"file": file.name, "text": read_text(file, self.encoding)}
-        else:
-            yield from read_rows(path, self.encoding)
+            return READERS[".txt"](sys.stdin.buffer, "standard input", self.encoding)
+        if not path.is_dir():
+            return read_rows(path, self.encoding)
+        files = (file for file in sorted(path.glob("*.txt")) if not is_left_behind(file.name))
+        return ({"file": file.name, "text": read_text(file, self.encoding)} for file in files)
 
 
 def read_ahead(reviews: Input) -> Iterator[Block]:
@@ -70,15 +69,14 @@ def read_ahead(reviews: Input) -> Iterator[Block]:
     Raises:
         UserError: A row cannot be read, or there is none.
     """
-    loader: DataLoader[Any] = DataLoader(
+    block = None
+    for block in DataLoader(
         reviews,
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=int(reviews.path != "-"),  # a second process has no standard input
         worker_init_fn=_leave_signals_to_parent,
-    )
-    block = None
-    for block in loader:
+    ):
         if isinstance(block, Exception):
             raise block
         yield block

@@ -33,9 +33,7 @@ def write_onnx(net: SentimentRNN, path: Path) -> None:
         import onnx
         from onnx.helper import make_node, make_tensor_value_info
     except ImportError as error:
-        raise UserError(
-            'the package onnx is missing: pip install -c constraints.txt -e ".[onnx]"'
-        ) from error
+        raise UserError("the package onnx is missing: pip install onnx onnxruntime") from error
     nodes = [
         make_node("Cast", ["ids"], ["is_word"], to=onnx.TensorProto.BOOL),  # (B, T), 0 is padding
         make_node("Cast", ["is_word"], ["words"], to=onnx.TensorProto.INT32),

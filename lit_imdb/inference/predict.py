@@ -1,5 +1,6 @@
 """`python train.py predict`: labels for a user's own reviews."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +30,13 @@ def predict(
     """Label reviews with a trained model.
 
     Args:
-        file: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), a folder of .txt
-            files, or - for standard input (one review per line).
+        file: A .csv, .tsv, .jsonl, .parquet or .txt file (one review per line), the text ones
+            also as .gz, a folder of .txt files, or - for standard input (one review per line).
         text: A review to label instead of a file; may be repeated.
         output: The .csv, .jsonl or .parquet file to write; JSON lines on standard output if not
             given. A row keeps its columns and gains label, probability, unknown_words and reason.
         text_column: The column that holds the review.
-        encoding: Of text files: utf-8, utf-16 or cp1252 for example.
+        encoding: Of text files without a byte order mark: utf-8 or cp1252 for example.
         ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
         device: Where to compute: cpu, cuda, or auto for a GPU where there is one.
 
@@ -47,6 +48,9 @@ def predict(
             "expected a file or texts: `python train.py predict reviews.csv`, "
             '`python train.py predict --text "I loved it"` or - for standard input'
         )
+    if file is not None and file != "-" and not Path(file).exists():
+        typed = shlex.quote(file)
+        raise UserError(f"no file {file}; for a text `python train.py predict --text {typed}`")
     # one core reads and tokenises; a second thread for the network would only be in its way
     torch.set_num_threads(1)
     classifier = load(ckpt_path, device)
@@ -73,29 +77,31 @@ def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | N
         write_answers(blocks(), output, Path(reviews.path))
     if output is not None:
         without = f", {unanswered:,} of them without an answer" if unanswered else ""
-        print(f"{written:,} reviews{without} -> {output}", file=sys.stderr)
+        noun = "review" if written == 1 else "reviews"
+        print(f"{written:,} {noun}{without} -> {output}", file=sys.stderr)
 
 
 def _show(classifier: SentimentClassifier, text: str) -> None:
     """Print the answer for a text, the words read and those with the most influence."""
-    console = Console(highlight=False, soft_wrap=True)
     (answer,) = classifier.predict(text)
     if answer.probability is None:
-        console.print(f"no answer: {answer.reason}")
+        print(f"no answer: {answer.reason}")
         return
-    words = [(_printable(word), value) for word, value in classifier.explain(text)]
+    words = [
+        ("".join(c if c.isprintable() else "?" for c in word), value)
+        for word, value in classifier.explain(text)
+    ]
     strongest = sorted(words, key=lambda pair: -abs(pair[1]))[:_STRONGEST]
     unknown = f", {answer.unknown_words:.0%} unknown words" if answer.unknown_words else ""
-    share = f" (positive: {100 * answer.probability:.1f} %){unknown}"
-    console.print(Text.assemble((answer.label, f"bold {_colour(answer.label == 'pos')}"), share))
-    console.print(Text(f"  read:  {' '.join(word for word, _ in words)}"))
-    moved = Text(", ").join(Text(f"{word} {v:+.2f}", _colour(v > 0)) for word, v in strongest)
-    console.print(Text("  moved: ") + moved)
+    show = Console(highlight=False, soft_wrap=True).print
+    show(
+        Text(answer.label, f"bold {_colour(answer.label == 'pos')}"),
+        f"(positive: {100 * answer.probability:.1f} %){unknown}",
+    )
+    show(Text(f"  read:  {' '.join(word for word, _ in words)}"))
+    moved = [Text(f"{word} {value:+.2f}", _colour(value > 0)) for word, value in strongest]
+    show("  moved:", Text(", ").join(moved))
 
 
 def _colour(is_positive: bool) -> str:
     return "green" if is_positive else "red"
-
-
-def _printable(word: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in word)

@@ -1,12 +1,22 @@
 """`python train.py serve`: a page and a JSON endpoint for a trained model."""
 
+import gc
 import socket
+
+from jsonargparse.typing import PositiveInt
 
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import load
 
 
-def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    ckpt_path: str = "best",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    timeout: PositiveInt = 10,
+    max_connections: PositiveInt = 900,
+) -> None:
     """Serve a page to type reviews into, and POST /predict for programs.
 
     No text is logged or kept. There are no accounts: with another --host than this machine's own,
@@ -16,19 +26,26 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
         ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
         host: The address to listen on; 127.0.0.1 can be reached from this machine alone.
         port: The port to listen on; 0 takes a free one.
+        device: Where to compute: cpu, cuda, cuda:1, or auto for a GPU where there is one.
+        timeout: Seconds that a request may take to come in, and a connection may be idle.
+        max_connections: Connections at a time; those beyond are answered with 503.
 
     Raises:
-        UserError: No such checkpoint, the port is in use, or a package is missing.
+        UserError: No such checkpoint or device, the port is in use, or a package is missing.
     """
     try:
         import uvicorn
 
         from lit_imdb.inference.app import make_app
+        from lit_imdb.inference.protocol import LimitedProtocol
     except ImportError as error:
         raise UserError(
-            f'the package {error.name} is missing: pip install -c constraints.txt -e ".[serve]"'
+            f"the package {error.name} is missing: pip install starlette uvicorn"
         ) from error
-    classifier = load(ckpt_path)
+    classifier = load(ckpt_path, device)
+    classifier.predict("film")  # compiles, or loads what is compiled: not while a client waits
+    classifier.explain("film")
+    gc.freeze()  # collections, the last one at exit too, need not go through all the imports
     # A page elsewhere may point its own name at this machine; only these names are answered.
     names = ["127.0.0.1", "localhost"] if host in ("127.0.0.1", "localhost") else ["*"]
     try:
@@ -43,8 +60,14 @@ def serve(ckpt_path: str = "best", host: str = "127.0.0.1", port: int = 8000) ->
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     print(f"http://{host}:{listener.getsockname()[1]} (Ctrl-C stops)", flush=True)
     classifier.origin.report()
-    # "critical": neither requests nor errors, which could quote a review, reach the log
     config = uvicorn.Config(
-        make_app(classifier, names), access_log=False, log_level="critical", server_header=False
+        make_app(classifier, names),
+        http=LimitedProtocol,
+        timeout_keep_alive=timeout,
+        limit_concurrency=max_connections,
+        timeout_graceful_shutdown=3,
+        access_log=False,
+        log_level="critical",  # neither requests nor errors, which could quote a review
+        server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -3,11 +3,22 @@
 Shapes: B reviews, T tokens, E embedding.
 """
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor
 
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import padding_of
+
+
+@runtime_checkable
+class HasInfluences(Protocol):
+    """A network that knows its words' influences exactly."""
+
+    def influences(self, ids: Tensor) -> Tensor:
+        """Return (B, T) of ids (B, T)."""
+        ...
 
 
 def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
@@ -17,6 +28,8 @@ def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
     `pos`. Source: Simonyan et al. 2014 (arXiv 1312.6034), with the sign kept; for texts Denil et
     al. 2014 (arXiv 1412.6815).
     """
+    if isinstance(net, HasInfluences):
+        return net.influences(ids)
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
         (gradient,) = torch.autograd.grad(net.logits_of(embedded, padding_of(ids)).sum(), embedded)

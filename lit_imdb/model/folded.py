@@ -13,7 +13,9 @@ from lit_imdb.model.recurrence import engine_for, fused, padding_of
 
 
 def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
-    """The fastest way from ids (B, T) to logits (B,), until weights change."""
+    """Return the fastest way from ids (B, T) to logits (B,), until weights change."""
+    if not net.cells:  # a network without recurrence
+        return net.forward
     engine = engine_for(net.engine, net.head.weight.device, net.cells)
     return _Folded(net).forward if engine is fused and net.looks_up_plainly else net.forward
 

@@ -22,7 +22,7 @@ class SentimentRNN(nn.Module):
 
     Args:
         vocab_size: V, rows of the embedding. Row 0, padding, is never read.
-        embedding_dim: E.
+        embedding_dim: E, numbers per word.
         hidden_dim: H, units of both cells.
         dropout: Share of each cell's input that is zeroed in training.
         engine: How the cells are unrolled: a name in `recurrence.ENGINES`, or `auto`.

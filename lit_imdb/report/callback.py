@@ -60,15 +60,17 @@ class Report(Callback):
         step = trainer.global_step - 1
         with self._guard("the validation"):
             answers = Answers.of(trainer, pl_module, "val")
-            _, vanishing = measure(pl_module.net, trainer.datamodule.splits["val"])
             numbers = {f"val/{name}": value for name, value in answers.scalars().items()}
-            numbers |= {f"vanishing/{name}": value for name, value in vanishing.items()}
+            if pl_module.net.cells:
+                _, vanishing = measure(pl_module.net, trainer.datamodule.splits["val"])
+                numbers |= {f"vanishing/{name}": value for name, value in vanishing.items()}
             for tag, value in numbers.items():
                 writer.add_scalar(tag, value, step)
             writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self._tested = Answers.of(trainer, pl_module, "test")
+        with self._guard("the answers to the test reviews"):
+            self._tested = Answers.of(trainer, pl_module, "test")
 
     def write(self, trainer: Any, module: Any, results: Mapping[str, Any]) -> None:
         """Write `report.html`, of the weights that were tested, and the pictures of TensorBoard.
@@ -85,6 +87,8 @@ class Report(Callback):
         sections: dict[str, list[Shown]] = {}
         for heading, panels in PANELS.items():
             for panel in panels:
+                if panel.of_cells and not run.net.cells:
+                    continue
                 with self._guard(f"the panel {panel.title}"):
                     drawn = panel.draw(run)
                     shown = _png(drawn) if isinstance(drawn, Figure) else drawn

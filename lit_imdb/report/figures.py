@@ -26,7 +26,7 @@ def new_figure(x: str, y: str, **settings: Any) -> tuple[Figure, Axes]:
     """Return a picture of 600 x 450 pixels with letters of 10 pt; `settings` are of `Axes.set`."""
     figure = Figure(figsize=(4, 3), dpi=150)
     # fixed margins: matplotlib's own layouts draw everything twice
-    axes = figure.add_axes((0.17, 0.16, 0.8, 0.81), xlabel=x, ylabel=y, **settings)
+    axes = figure.add_axes((0.2, 0.16, 0.77, 0.81), xlabel=x, ylabel=y, **settings)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, NamedTuple
 
-_SHOWN = 300  # characters of a text: its end
+_SHOWN = 1000  # characters of a text
 
 Words = list[tuple[str, float]]  # each with its influence: above 0 it speaks for positive
 Shown = tuple[str, str, "bytes | Table"]  # title, caption, a PNG or a table
@@ -45,7 +45,7 @@ def html_of(results: Mapping[str, Any], sections: Mapping[str, Sequence[Shown]])
 
 def _summary(results: Mapping[str, Any]) -> dict[str, str]:
     """Return what a colleague asks about a run."""
-    changed = ", ".join(f"--{name} {value}" for name, value in results["changed"].items())
+    changed = ", ".join(f"{name} {value}" for name, value in results["changed"].items())
     state = {True: ", with local changes", False: ", no local changes", None: ""}
     val, loss, seconds = results["val_acc"], results["val_loss"], results["seconds_per_epoch"]
     reviews = ", ".join(f"{name} {count:,}" for name, count in results["reviews"].items())
@@ -95,14 +95,14 @@ def _cell(cell: str | Words) -> str:
 
 
 def clean(text: str) -> str:
-    """Return the end of `text` on one line, without control characters.
+    """Return the start of `text` on one line, without control characters.
 
     Format characters go too: a right-to-left override would reverse what follows it.
 
     >>> clean("An\\n\\x00odd <br />film\\u202e")
     'An odd film'
     """
-    text = text[-2 * _SHOWN :].replace("<br />", " ")
+    text = text[: 2 * _SHOWN].replace("<br />", " ")
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     kept = " ".join(kept.split())
-    return kept if len(kept) <= _SHOWN else f"\u2026{kept[-_SHOWN:]}"
+    return kept if len(kept) <= _SHOWN else f"{kept[:_SHOWN]}\u2026"

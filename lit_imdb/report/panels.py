@@ -52,6 +52,7 @@ class Panel(NamedTuple):
     caption: str  # what to look for
     draw: Callable[[Run], Figure | Table | None]
     tag: str = ""  # a picture's name in TensorBoard, which draws curves itself
+    of_cells: bool = False  # not for a network without cells
 
 
 # fmt: off
@@ -83,14 +84,15 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
               "How much each hidden state matters to the loss: a fall to the left by many powers "
               "of ten means that the gradient vanishes, a rise that it explodes.",
               lambda run: draw_gradients(measure(run.net, run.data.splits["val"])[0]),
-              "vanishing/gradient_by_token"),
+              "vanishing/gradient_by_token", of_cells=True),
         Panel("Word space",
               "The frequent words on the two directions in which they differ most, coloured by the "
               "training reviews in which they occur more often.",
-              lambda run: draw_word_space(run.word_space), "words/space"),
+              lambda run: draw_word_space(run.word_space), "words/space", of_cells=True),
         Panel("Nearest words",
               "If they look random, the embedding has hardly moved.",
-              lambda run: Table(["word", "nearest by cosine"], run.word_space.neighbours())),
+              lambda run: Table(["word", "nearest by cosine"], run.word_space.neighbours()),
+              of_cells=True),
     ],
     "Where does it fail?": [
         Panel("Hand-written sentences",

@@ -28,7 +28,7 @@ def sentences(net: SentimentRNN, encoder: TextEncoder) -> Table:
     """Return the hand-written sentences, each with its answer."""
     ids = torch.from_numpy(encoder.encode([text for *_, text in _SENTENCES])).int()
     with torch.no_grad():
-        logits = net(ids.to(net.head.weight.device), [None] * len(net.cells))
+        logits = net(ids.to(next(net.parameters()).device), [None] * len(net.cells))
     probabilities = torch.sigmoid(logits.float()).tolist()
     rows = [
         [
@@ -46,7 +46,7 @@ def mistakes(net: SentimentRNN, encoder: TextEncoder, answers: Answers) -> Table
     """Return the surest wrong answers, with the influence of each word read."""
     chosen = answers.mistakes()
     ids = answers.split.ids[answers.rows[chosen]].int()  # (N, T)
-    influence = influences(net, ids.to(net.head.weight.device)).cpu()  # (N, T)
+    influence = influences(net, ids.to(next(net.parameters()).device)).cpu()  # (N, T)
     rows: list[list[str | Words]] = []
     for index, place in enumerate(chosen):
         # of the text: it has the unknown words too

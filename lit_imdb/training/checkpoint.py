@@ -9,7 +9,12 @@ import torch
 import yaml
 
 from lit_imdb.errors import UserError
-from lit_imdb.training.untrusted import HoldsCodeError, check_archive, check_content
+from lit_imdb.training.untrusted import (
+    HoldsCodeError,
+    check_archive,
+    check_content,
+    check_plain,
+)
 
 LOGS = Path("logs", "imdb")
 
@@ -45,8 +50,8 @@ def run_config(ckpt_path: Path) -> dict[str, Any]:
 
 
 def is_own(class_path: str) -> bool:
-    """Whether a model's class is not this package's but a user's."""
-    return not class_path.startswith("lit_imdb.")
+    """Whether a model's class is another than `LitSentiment`."""
+    return class_path not in ("lit_imdb.LitSentiment", "lit_imdb.model.module.LitSentiment")
 
 
 def link_run(trainer: Any, module: object = None) -> None:
@@ -96,7 +101,8 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
         )
     path = Path(ckpt_path)
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}: expected a file, or `best` or `last`")
+        held = "".join(f" such as {found}," for found in sorted(path.rglob("*.ckpt"))[:1])
+        raise UserError(f"no checkpoint {path}: expected a file,{held} or `best` or `last`")
     return path
 
 
@@ -119,15 +125,16 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
             f"{path} is refused: it holds more than tensors and plain values{named}, which could "
             "run code on this machine, or it is damaged; use a checkpoint that train.py wrote"
         ) from error
-    except Exception as error:  # the readers raise anything on bytes that nobody wrote
+    except Exception as error:  # a damaged file raises anything
         raise UserError(
             f"{path} is damaged or no checkpoint: expected a file that train.py wrote"
         ) from error
     try:
+        check_plain(checkpoint)
         _find_vocabulary(checkpoint)
-        check_content(checkpoint, for_trainer)
         _apply_masks(checkpoint.get("state_dict", {}))
-    except Exception as error:  # the same: nothing in the file is what it should be
+        check_content(checkpoint, for_trainer)
+    except Exception as error:  # as does a value of an unexpected type
         raise UserError(
             f"{path} is not a checkpoint of this program: {error!s:.200}; train one with train.py"
         ) from error
@@ -145,9 +152,7 @@ def _apply_masks(weights: dict[str, torch.Tensor]) -> None:
     """Multiply NAME_orig by NAME_mask into NAME: ModelPruning may leave them apart."""
     for name in [name.removesuffix("_mask") for name in weights if name.endswith("_mask")]:
         weight, mask = weights.pop(f"{name}_orig"), weights.pop(f"{name}_mask")
-        if weight.shape != mask.shape:  # would be repeated, to any size
-            raise ValueError(f"{name} has a mask of another shape")
-        weights[name] = weight * mask
+        weights[name] = weight.mul_(mask)  # in place: a mask of another shape cannot enlarge it
 
 
 def check_resumable(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from lit_imdb.training.history import History
 _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 
 
-def fit_figures(trainer: Trainer, model: nn.Module, data: Any, history: History) -> dict[str, Any]:
+def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History) -> dict[str, Any]:
     """Return the metrics of a finished fit; those of the final test are added later."""
     validation = history.tested
     epochs = [epoch["seconds"] for epoch in history.epochs]
@@ -52,53 +52,56 @@ def _folder_of(logger: Logger | None) -> str | None:
     return getattr(logger, "log_dir", None) or (logger.save_dir if logger else None)
 
 
-def fit_rows(figures: dict[str, Any]) -> dict[str, str]:
+def fit_rows(metrics: dict[str, Any]) -> dict[str, str]:
     """Return the rows of the final table."""
-    reviews = figures["reviews"]
-    unseen = f"{figures['skipped_empty']:,} empty, {figures['dropped_duplicates']:,} duplicate"
+    reviews = metrics["reviews"]
+    unseen = f"{metrics['skipped_empty']:,} empty, {metrics['dropped_duplicates']:,} duplicate"
     rows = {
-        "source": figures["source"],
+        "source": metrics["source"],
         "reviews": ", ".join(f"{name} {count:,}" for name, count in reviews.items()),
         "dropped": unseen,
-        "parameters": f"{figures['parameters']:,}",
-        "epochs": f"{figures['epochs']}, the best was {figures['best_epoch'] or '-'}",
-        "val accuracy": _pair(figures["val_acc"], figures["val_loss"]),
-        "test accuracy": _pair(figures["test_acc"], figures["test_loss"]),
-        "seconds": f"{_seconds(figures['seconds_per_epoch'])} per epoch, "
+        "parameters": f"{metrics['parameters']:,}",
+        "epochs": f"{metrics['epochs']}, the best was {metrics['best_epoch'] or '-'}",
+        "val accuracy": _pair(metrics["val_acc"], metrics["val_loss"]),
+        "test accuracy": _pair(metrics["test_acc"], metrics["test_loss"]),
+        "seconds": f"{_seconds(metrics['seconds_per_epoch'])} per epoch, "
         f"{time.perf_counter() - STARTED:.1f} total",
     }
-    for name, value in figures.items():
+    for name, value in metrics.items():
         if name.startswith("found_"):
             rows[f"{name.removeprefix('found_')} found"] = f"{value:.3g}"
-    if figures["run"]:
-        rows["run folder"] = figures["run"]
-        if Path(figures["run"], "report.html").is_file():
-            rows["report"] = f"{figures['run']}/report.html"
-        if any(Path(figures["run"]).glob("events.*")):
-            rows["view with"] = f"tensorboard --logdir {Path(figures['run']).parents[1]}"
+    if metrics["run"]:
+        rows["run folder"] = metrics["run"]
+        if Path(metrics["run"], "report.html").is_file():
+            rows["report"] = f"{metrics['run']}/report.html"
+        if any(Path(metrics["run"]).glob("events.*")):
+            rows["view with"] = f"tensorboard --logdir {Path(metrics['run']).parents[1]}"
     return rows
 
 
-def write_results(run: Path, figures: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Write `results.json` into the run folder and return it: metrics, config, commit, versions."""
+def summary(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return what `results.json` holds: metrics, config, commit, versions."""
     versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
     versions["python"] = platform.python_version()
     elapsed = time.perf_counter() - STARTED
     start = datetime.now().astimezone() - timedelta(seconds=elapsed)
-    changed = figures["changed"].items()
-    content = {
-        **figures,
+    changed = metrics["changed"].items()
+    return {
+        **metrics,
         "changed": dict(sorted(changed, key=lambda item: not item[0].startswith("model."))),
         "date": start.isoformat(" ", "seconds"),
         "seconds_total": elapsed,
-        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores, {figures['device']}",
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores, {metrics['device']}",
         **git_state(),
         "versions": versions,
         "config": config,
     }
+
+
+def write_results(run: Path, content: dict[str, Any]) -> None:
+    """Write `results.json` into the run folder, after all else: with it, the run is finished."""
     with whole_file(run / "results.json") as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
-    return content
 
 
 def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,6 @@ from lit_imdb.errors import UserError
 from lit_imdb.files import whole_file
 from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
 from lit_imdb.training.checkpoint import read_checkpoint
-from lit_imdb.training.untrusted import FUSED_STATES
 
 
 class LastCheckpoint(Checkpoint):
@@ -50,14 +49,13 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # A resumed run skips the validation after the step that it starts from, so save after it;
-        # an epoch's last step also waits for the epoch's metrics.
-        if self._is_time(trainer) and not _validates_after(trainer, batch_idx):
-            self._save_within_epoch(trainer)
+        # a resumed run skips the validation after the step that it starts from: save after it
+        if not _validates_after(trainer, batch_idx):
+            self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking and self._is_time(trainer):
-            self._save_within_epoch(trainer)
+        if not trainer.sanity_checking:
+            self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
@@ -67,16 +65,14 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stop_at_once()  # the test, which follows, changes nothing that is kept
 
-    def _save_within_epoch(self, trainer: Trainer) -> None:
+    def _save_if_due(self, trainer: Trainer) -> None:
+        """Save within an epoch if enough steps have passed or the program must stop."""
         batches = trainer.fit_loop.batch_idx + 1
         if trainer.is_last_batch or batches % trainer.accumulate_grad_batches:
-            return  # no checkpoint has accumulated gradients
+            return  # the epoch's metrics are to come; no checkpoint has accumulated gradients
         self._leaving = self._must_stop(trainer)
-        self._save(trainer)
-
-    def _is_time(self, trainer: Trainer) -> bool:
-        """Whether to save now: the program must stop, or enough steps have passed."""
-        return self._must_stop(trainer) or trainer.global_step % self.every_n_steps == 0
+        if self._leaving or trainer.global_step % self.every_n_steps == 0:
+            self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)  # type: ignore[arg-type]
@@ -110,14 +106,16 @@ def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
 class OptimizerCheck(Callback):
     """Refuses a checkpoint's optimizer state that is not as large as its weight.
 
-    Only here is known which state is whose; torch's fused optimizers write past a short one.
+    torch's fused optimizers write past a shorter one. Which state is whose is known only here.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for optimizer in trainer.optimizers:
-            for weight, state in optimizer.state.items():
-                for name in FUSED_STATES:
-                    if state.get(name) is not None and state[name].shape != weight.shape:
+            groups = [group for group in optimizer.param_groups if group.get("fused")]
+            for weight in [weight for group in groups for weight in group["params"]]:
+                for name, value in optimizer.state.get(weight, {}).items():
+                    expected = () if name == "step" else weight.shape
+                    if value is not None and getattr(value, "shape", None) != expected:
                         raise UserError(
                             f"{trainer.ckpt_path}: the optimizer's {name} is not as large as its "
                             "weight; use a checkpoint that this command wrote"

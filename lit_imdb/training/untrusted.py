@@ -1,16 +1,14 @@
 """Check what a checkpoint file holds, before it is unpickled and before anything uses it.
 
 `weights_only=True` keeps a file from running code. It does not keep a small file from filling the
-memory, from naming files that Lightning then deletes, or from giving an optimizer a state shorter
-than its weight, which torch's fused kernels write past.
+memory, or from naming files that Lightning then deletes.
 """
 
 import math
 import pickletools
 import re
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,39 +20,47 @@ from lit_imdb.data.text import PAD, UNK, TextEncoder
 from lit_imdb.model.network import network_of
 
 _MAX_PICKLE = 16 * 2**20  # a vocabulary of a million words; unpickled, it grows some sixty-fold
-_MAX_DEPTH, _MAX_VALUES = 20, 5_000_000
+_MAX_VALUES = 1_000_000
 _STORAGES = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _NAMES = {"collections OrderedDict", "collections Counter", "torch._utils _rebuild_tensor_v2"}
 _NAMES |= {f"torch {kind}Storage" for kind in _STORAGES}
 _VERSION = re.compile(r"[2-9](\.\d+)+((\.?(dev|post)|rc)\d*)?")
-# The states that torch's fused optimizers (Adam, AdamW, SGD, Adagrad) write.
-FUSED_STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum")
+
+_ADDRESS = re.compile("://|::")  # the second chains file systems
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
 
 # Where -> what must hold. `*` is every entry; what ends in `?` may be missing.
 _SCHEMA: dict[str, Callable[[Any], Any]] = {
-    "epoch": lambda number: type(number) is int and number >= 0,
-    "global_step": lambda number: type(number) is int and number >= 0,
-    "pytorch-lightning_version": lambda text: _VERSION.fullmatch(text),
+    "epoch": _is_count,
+    "global_step": _is_count,
+    "pytorch-lightning_version": _VERSION.fullmatch,
     "state_dict/*": lambda weight: torch.isfinite(weight).all(),
     "current_model_state?/*": lambda weight: torch.isfinite(weight).all(),  # not averaged
-    "hyper_parameters/*": lambda setting: not isinstance(setting, dict),
-    "hyper_parameters/vocab_size": lambda number: type(number) is int,
+    "hyper_parameters/*": lambda setting: not _is_dict(setting),
+    "hyper_parameters/vocab_size": _is_count,
     "hyper_parameters/lr": lambda number: 0 < number < math.inf,
-    "datamodule_hyper_parameters/*": lambda setting: not isinstance(setting, dict),
+    "datamodule_hyper_parameters/*": lambda setting: not _is_dict(setting),
     "datamodule_hyper_parameters/source": lambda text: isinstance(text, str),
     "datamodule_hyper_parameters/tokenizer": lambda name: TextEncoder([], name),
     "datamodule_hyper_parameters/max_length": lambda n: (
-        type(n) is int and TextEncoder([], "words", n)
+        _is_count(n) and TextEncoder([], "words", n)
     ),
     "ImdbDataModule/vocabulary": lambda text: text.split("\n", 2)[:2] == [PAD, UNK],
-    "training/seed": lambda number: type(number) is int and 0 <= number < 2**32,
-    "loops?/fit_loop": lambda state: isinstance(state, dict),
-    "callbacks?": lambda states: isinstance(states, dict),
-    "callbacks?/*": lambda state: isinstance(state, dict),
-    "lr_schedulers?/*": lambda state: isinstance(state, dict),
+    "training/seed": lambda number: _is_count(number) and number < 2**32,
+    "loops?/fit_loop": _is_dict,
+    "callbacks?": _is_dict,
+    "callbacks?/*": lambda state: _is_dict(state) and _stays_in_its_folder(state),
+    "lr_schedulers?/*": _is_dict,
     "optimizer_states?/*/param_groups/*/params": lambda numbers: isinstance(numbers, list),
     "optimizer_states?/*/state/*": lambda s: not any(isinstance(v, str) for v in s.values()),
-    "optimizer_states?/*/state/*/step?": lambda step: torch.as_tensor(step).dim() == 0,
 }
 
 
@@ -74,9 +80,9 @@ def check_archive(path: Path) -> None:
         _expect(file.read(4) == b"PK\3\4", "not an archive")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         _expect(
-            all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            and sum(entry.file_size for entry in entries) <= size,
+            stored and sum(entry.file_size for entry in entries) <= size,
             "its parts are larger than the file",
         )
         pickles = [entry for entry in entries if entry.filename.lower().endswith("/data.pkl")]
@@ -88,18 +94,40 @@ def check_archive(path: Path) -> None:
                 raise HoldsCodeError(str(argument).replace(" ", "."))
 
 
-def check_content(checkpoint: Any, for_trainer: bool = False) -> None:
+def check_plain(content: Any) -> None:
+    """Check, whatever the file is, that a walk through it ends and that no tensor is a trick.
+
+    A list may hold another many times or itself; a tensor may repeat the memory of one number. One
+    that passes can be read as if its numbers lay side by side, as torch's fused optimizers do.
+
+    Raises:
+        ValueError: One of these.
+    """
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            end = value.storage_offset() + value.numel()
+            inside = end * value.itemsize <= value.untyped_storage().nbytes()
+            _expect(inside, "a tensor is larger than its memory")
+        elif isinstance(value, dict | list | tuple):
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            count += len(parts)
+            _expect(count <= _MAX_VALUES, "its lists are nested too deep or too large")
+            waiting += parts
+
+
+def check_content(checkpoint: dict[str, Any], for_trainer: bool = False) -> None:
     """Check every value that this program or Lightning relies on.
 
     Args:
-        checkpoint: What was unpickled.
+        checkpoint: What was unpickled, after `check_plain`.
         for_trainer: Leave the network to the Trainer, which compares the weights with its own, and
             accept weights without settings, which its processes pass to each other in a file.
 
     Raises:
         Exception: Something is missing, of the wrong type or out of range.
     """
-    _check_plain(checkpoint)
     if for_trainer and "state_dict" not in checkpoint:
         return
     for place, holds in _SCHEMA.items():
@@ -108,83 +136,33 @@ def check_content(checkpoint: Any, for_trainer: bool = False) -> None:
                 if holds(value):
                     continue
             raise ValueError(f"its {name} cannot be {value!r:.60}")
-    settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    settings = checkpoint["hyper_parameters"]
     words = checkpoint["ImdbDataModule"]["vocabulary"].count("\n") + 1
     _expect(words <= settings["vocab_size"], f"{words} words for {settings['vocab_size']} rows")
-    if not for_trainer:
-        _check_network(settings, weights)
-    for optimizer in checkpoint.get("optimizer_states", []):
-        _check_optimizer(optimizer, Counter(weight.shape for weight in weights.values()))
-    for state in checkpoint.get("callbacks", {}).values():
-        _check_files(state)
-
-
-def shapes_of(settings: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """The weights' names and shapes in a network with these settings."""
+    if for_trainer:
+        return
     with torch.device("meta"):  # needs no memory
         net = network_of(settings)
-    return {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
-
-
-def _check_plain(root: Any) -> None:
-    """Walk all values without recursion; what is shared counts each time, as in a copy."""
-    waiting, seen = [(root, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        seen += 1
-        _expect(depth <= _MAX_DEPTH and seen <= _MAX_VALUES, "nested too deep or too large")
-        if isinstance(value, dict):
-            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
-        elif isinstance(value, list | tuple):
-            waiting += [(part, depth + 1) for part in value]
-        elif isinstance(value, Tensor):
-            _expect(_is_plain_tensor(value), "a tensor that is not a plain one")
-
-
-def _check_network(settings: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    shapes = shapes_of(settings)
-    found = {  # ModelPruning keeps some as NAME_orig and NAME_mask
-        name.removesuffix("_orig"): weight
-        for name, weight in weights.items()
-        if name.startswith("net.") and not name.endswith("_mask")
-    }
-    hint = "for a class of your own see docs/extending.md"
-    _expect(found.keys() == shapes.keys(), f"its weights are those of another network; {hint}")
-    for name, weight in found.items():
+    shapes = {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
+    weights = {k: w for k, w in checkpoint["state_dict"].items() if k.startswith("net.")}
+    hint = "its weights are those of another network; of a class of your own: load(..., model=)"
+    _expect(weights.keys() == shapes.keys(), hint)
+    for name, weight in weights.items():
         fits = weight.shape == shapes[name] and weight.is_floating_point()
         _expect(
             fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}; {hint}"
         )
 
 
-def _check_optimizer(optimizer: dict[str, Any], shapes: Counter[torch.Size]) -> None:
-    """Check that there is a weight for each state; which one it is, only the Trainer knows."""
-    for name in FUSED_STATES:
-        states = [state[name] for state in optimizer["state"].values() if name in state]
-        found = Counter(state.shape for state in states if state is not None)
-        _expect(found <= shapes, f"the optimizer's {name} does not fit the weights")
-    for group in optimizer["param_groups"]:
-        names = [set(optimizer["state"].get(number, ())) for number in group["params"]]
-        most = max(names, key=len, default=set())
-        _expect(not any(set() < some < most for some in names), "the optimizer's state has gaps")
-
-
-def _check_files(state: dict[str, Any]) -> None:
-    """Check that the files a ModelCheckpoint's state names, and it deletes, are in its folder."""
+def _stays_in_its_folder(state: dict[str, Any]) -> bool:
+    """Whether the files that a ModelCheckpoint's state names, and it deletes, are in its folder."""
     folder = Path(str(state.get("dirpath")))
-    names = [state.get(f"{which}_model_path") or "" for which in ("best", "kth_best", "last")]
-    for name in [*names, *(state.get("best_k_models") or ())]:
-        path, address = Path(name), "://" in name or "::" in name
-        inside = folder in path.parents and ".." not in path.parts and not address
-        _expect(not name or inside, f"it names {name!r}, which is outside its folder")
-
-
-def _is_plain_tensor(value: Tensor) -> bool:
-    """Whether its numbers lie side by side in memory, in whatever order."""
-    if value.layout is not torch.strided or value.device.type != "cpu":
-        return False
-    strides = value.stride()
-    return value.permute(sorted(range(value.dim()), key=lambda d: -strides[d])).is_contiguous()
+    named = [state.get(f"{which}_model_path") for which in ("best", "kth_best", "last")]
+    return all(
+        folder in Path(name).parents and ".." not in Path(name).parts and not _ADDRESS.search(name)
+        for name in [*named, *(state.get("best_k_models") or ())]
+        if name
+    )
 
 
 def _find(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
