@@ -163,7 +163,8 @@ def load_network(
 
 def _model_of_run(file: Path) -> Callable[..., Any] | None:
     """Import the class that the run's config.yaml names, if it is not this package's."""
-    class_path = (run_config(file).get("model") or {}).get("class_path", "lit_imdb.")
+    model_config = run_config(file).get("model") or {}
+    class_path = model_config.get("class_path", "lit_imdb.LitSentiment")
     if not is_own(class_path):
         return None
     module, _, name = class_path.rpartition(".")
