@@ -126,6 +126,7 @@ class Parser(ArgumentParser):
         group = "".join(f"{key}." for key in re.findall('Parser key "([^"]+)"', message))
         names = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
         near = nearest(name, [key for key in names if key.startswith(group)])
+        near = "" if near == name.lstrip("-") else near  # it is one of another class
         if problem == "accept option":  # no flag is refused in these words
             where, dashes = f"--config {' or '.join(self.files)}: no setting ", ""
         else:

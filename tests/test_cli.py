@@ -171,9 +171,10 @@ def test_every_config_can_be_printed_by_every_command(command: str, config: str,
     done = run(*start, "--config", ROOT / "configs" / config, "--print_config")
     assert done.status == 0, done
     printed = yaml.safe_load(done.out)
-    assert printed["data"]["init_args"]["max_length"] == 80
     expected = yaml.safe_load((ROOT / "configs" / config).read_text())
-    for name, value in expected["trainer"].items():
+    max_length = expected.get("data", {}).get("max_length", 80)
+    assert printed["data"]["init_args"]["max_length"] == max_length
+    for name, value in expected.get("trainer", {}).items():
         assert printed["trainer"][name] == value
 
 
@@ -182,7 +183,8 @@ def test_every_config_trains(config: str, run: Run, corpus: Path) -> None:
     path = ROOT / "configs" / config
     small = [arg for arg in TINY if "max_epochs" not in arg and arg != "2"]
     limits = ["--trainer.limit_train_batches", "2", "--data.source", corpus]
-    assert run("fit", "--config", path, *small, *limits).status == 0
+    done = run("fit", *small, "--config", path, *limits)  # another class drops the network's sizes
+    assert done.status == 0, done
 
 
 def test_a_printed_config_can_be_used_again(run: Run, corpus: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY, Output, Trained, make_reviews, results_of
+from conftest import ROOT, TINY, Output, Trained, make_reviews, results_of, run_script
 from prepared import data_of
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
@@ -96,12 +96,20 @@ class Scaled(SentimentRNN):
 
 
 def test_a_setting_of_the_network_needs_to_stand_in_its_signature_alone(
-    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Output], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    args = [*map(str, TINY), "--data.source", str(corpus), "--model.scale", "3"]
+    script = f"""
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import lit_imdb.model.module, lit_imdb.model.network, lit_imdb.main
+from test_extending import Scaled
+lit_imdb.model.module.SentimentRNN = lit_imdb.model.network.SentimentRNN = Scaled
+lit_imdb.main.main({args!r})
+"""
+    done = run_script(script, tmp_path)  # jsonargparse keeps signatures that it has read
+    assert done.status == 0, done
     for user in ("model.module", "model.network"):
         monkeypatch.setattr(f"lit_imdb.{user}.SentimentRNN", Scaled)
-    done = run(*TINY, "--data.source", corpus, "--model.scale", "3")
-    assert done.status == 0, done
     assert results_of(Path("logs/imdb/version_0"))["config"]["fit"]["model"]["scale"] == 3
     net = lit_imdb.load().net
     assert isinstance(net, Scaled)

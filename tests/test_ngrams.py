@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, TINY, Output, results_of
+from conftest import REPORTED, ROOT, Output, results_of
 
 import lit_imdb
 from lit_imdb.model.ngrams import NGrams
 
-NGRAMS = [*TINY, "--config", ROOT / "configs/ngrams.yaml"]
+NGRAMS = [*REPORTED, "--config", ROOT / "configs/ngrams.yaml"]
 
 
 def test_an_ngram_speaks_for_the_label_whose_reviews_have_it() -> None:

@@ -35,6 +35,7 @@ def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, A
     names = {name: f"{number:02} {name}" for number, name in enumerate(plain)}
     metrics = {f"val/kept_{name}": results[f"val_{name}"] for name in ("acc", "loss")}
     metrics = {name: value for name, value in metrics.items() if value is not None}
+    metrics["verdicts/seconds"] = results["seconds"]
     columns = [HParam(long, display_name=name) for name, long in names.items()]
     shown = [Metric(name) for name in ("val/kept_acc", "verdicts/test_acc", "val/kept_loss")]
     logger.log_metrics(metrics, trainer.global_step)
