@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning.callbacks as lightning
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Checkpoint, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
@@ -36,7 +36,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class CLI(SettingsCLI):
-    """Runs in `logs/imdb/version_N`: their trainer, their commands and what they report."""
+    """Trains and evaluates runs, each in its folder `logs/imdb/version_N`."""
 
     def __init__(self, args: list[str]) -> None:
         self.best = BestCheckpoint(
@@ -72,7 +72,7 @@ class CLI(SettingsCLI):
         saved = (self.checkpoint or {}).get("lr_schedulers", [])
         set_optimizer(self.model, self.config[self.subcommand], saved)
         callbacks = _as_list(config.callbacks)
-        has_bar = any(isinstance(callback, lightning.ProgressBar) for callback in callbacks)
+        has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:
             if sys.stderr.isatty():
                 callbacks.append(ProgressBar())
@@ -138,19 +138,19 @@ class CLI(SettingsCLI):
             self.history.load_state_dict(last["callbacks"]["History"])
             datamodule.prepare_data()
             datamodule.setup("fit")
-        figures = results.fit_metrics(self.trainer, model, datamodule, self.history)
-        figures |= self._test_best()
-        figures["seed"] = self.config.fit.seed_everything
+        metrics = results.fit_metrics(self.trainer, model, datamodule, self.history)
+        metrics |= self._test_best()
+        metrics["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
-            self._report_fit(figures)
+            self._report_fit(metrics)
 
     def _test_best(self) -> dict[str, float | None]:
-        """Test the best checkpoint as the command `test` does.
+        """Test the best checkpoint, or the last weights if none was kept, as `test` does.
 
         The callbacks of the user stay out: one that averages weights, for example, would put those
         of the last step in place of the checkpoint's.
         """
-        kept = (lightning.ProgressBar, Report)
+        kept = (LightningProgressBar, Report)
         trainer: Any = self.trainer
         trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, kept)]
         best = self.best.best_model_path or None
@@ -187,31 +187,31 @@ class CLI(SettingsCLI):
         }
         results.print_table(f"{split} split", rows)
 
-    def _report_fit(self, figures: dict[str, Any]) -> None:
+    def _report_fit(self, metrics: dict[str, Any]) -> None:
         if self.trainer.loggers:
             config, default = (
                 json.loads(self.parser.dump(settings, format="json"))
                 for settings in (self.config, self.parser.parse_args(["fit"]))
             )
-            figures["changed"] = results.changes(config["fit"], default["fit"])
+            metrics["changed"] = results.changes(config["fit"], default["fit"])
             used = {"model": self.model.hparams, "data": self.datamodule.hparams}
             for group, hparams in used.items():
                 given = config["fit"][group]
                 given |= given.pop("init_args")
                 for name in ("lr", "batch_size"):
                     if name in hparams and hparams[name] != given.get(name):
-                        figures[f"found_{name}"] = hparams[name]  # by a callback
-                        figures["changed"][f"{group}.{name}"] = hparams[name]
+                        metrics[f"found_{name}"] = hparams[name]  # by a callback
+                        metrics["changed"][f"{group}.{name}"] = hparams[name]
                 given |= hparams
-            content = results.summary(figures, config)
+            content = results.summary(metrics, config)
             if self.report:
                 self.report.write(self.trainer, self.model, content)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     log_hparams(logger, self.trainer, content)
                     logger.finalize("success")
-            results.write_results(Path(figures["run"]), content)
-        results.print_table("lit-imdb", results.fit_rows(figures))
+            results.write_results(Path(metrics["run"]), content)
+        results.print_table("lit-imdb", results.fit_rows(metrics))
 
 
 def _as_list(value: Any) -> list[Any]:

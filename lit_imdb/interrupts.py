@@ -15,10 +15,11 @@ class Interrupted(BaseException):
     Derives from BaseException so that `except Exception` does not catch it.
     """
 
-    def __init__(self, signum: int, checkpoint: str = "last") -> None:
+    checkpoint: str | None = None  # what --ckpt_path takes to resume, once training has written it
+
+    def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
-        self.checkpoint = checkpoint  # what --ckpt_path takes to resume
         self.name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
 

@@ -25,12 +25,13 @@ def main(args: list[str] | None = None) -> None:
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     stop_at_once()
+    Interrupted.checkpoint = None
     sys.path.append(os.getcwd())  # --model my_module.MyModel
     try:
         _run(args)
     except Interrupted as interrupted:
-        is_fit = not args or args[0] == "fit" or args[0].startswith("-")
-        again = f"; resume training with `{_again(args, interrupted.checkpoint)}`" if is_fit else ""
+        path = interrupted.checkpoint
+        again = f"; resume training with `{_again(args, path)}`" if path else ""
         print(f"stopped by {interrupted.name}{again}", file=sys.stderr)
         raise SystemExit(128 + interrupted.signum) from None
     except BrokenPipeError:  # `predict | head` has read enough

@@ -23,7 +23,7 @@ from lit_imdb.training.checkpoint import (
     check_resumable,
     check_sizes,
     find_checkpoint,
-    is_own,
+    is_custom,
     read_checkpoint,
     run_config,
     run_of,
@@ -88,7 +88,10 @@ class SettingsCLI(LightningCLI):
             help="Training steps between two writes of last.ckpt within an epoch.",
         )
         parser.add_argument(
-            "--report", type=bool, default=True, help="Log plots and tables to TensorBoard."
+            "--report",
+            type=bool,
+            default=True,
+            help="Write report.html, and pictures for TensorBoard.",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -103,7 +106,7 @@ class SettingsCLI(LightningCLI):
         path = self.ckpt_path = find_checkpoint(asked, self.logs)
         saved = run_config(path)
         model = (saved.get("model") or self.config[command].model)["class_path"]
-        self.checkpoint = read_checkpoint(path, for_trainer=is_own(model))
+        self.checkpoint = read_checkpoint(path, for_trainer=is_custom(model))
         if command == "fit":
             check_resumable(path, self.checkpoint)
             saved["seed_everything"] = self.checkpoint["training"]["seed"]

@@ -116,6 +116,7 @@ def test_python_in_the_docs_prints_what_the_page_shows(block: str, packaged: Pat
     done = run_script(block, cwd=packaged)
     assert done.status == 0, done.err
     prints = [line for line in block.splitlines() if line.startswith("print(")]
-    for line, printed in zip(prints, done.out.splitlines(), strict=True):
+    # a block without print is a training, which prints what it likes
+    for line, printed in zip(prints, done.out.splitlines(), strict=bool(prints)):
         if "  # " in line:
             assert printed.split()[0] == line.split("  # ")[1].split()[0]

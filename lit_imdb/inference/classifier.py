@@ -19,7 +19,7 @@ from lit_imdb.inference.origin import Origin, origin_of
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN, network_of
-from lit_imdb.training.checkpoint import find_checkpoint, is_own, read_checkpoint, run_config
+from lit_imdb.training.checkpoint import find_checkpoint, is_custom, read_checkpoint, run_config
 
 UNNAMED = Origin(Path("unnamed"))
 
@@ -162,10 +162,10 @@ def load_network(
 
 
 def _model_of_run(file: Path) -> Callable[..., Any] | None:
-    """Import the class that the run's config.yaml names, if it is not this package's."""
+    """Import the class that the run's config.yaml names, if it is not `LitSentiment`."""
     model_config = run_config(file).get("model") or {}
     class_path = model_config.get("class_path", "lit_imdb.LitSentiment")
-    if not is_own(class_path):
+    if not is_custom(class_path):
         return None
     module, _, name = class_path.rpartition(".")
     try:

@@ -21,7 +21,7 @@ class SentimentRNN(nn.Module):
     """The tutorial's network: from token ids to the logit of a positive review.
 
     Args:
-        vocab_size: V, rows of the embedding. Row 0, padding, is never read.
+        vocab_size: V, rows of the embedding. Row 0, padding, has no effect.
         embedding_dim: E, numbers per word.
         hidden_dim: H, units of both cells.
         dropout: Share of each cell's input that is zeroed in training.
@@ -53,7 +53,7 @@ class SentimentRNN(nn.Module):
         self.reset_parameters()
 
     def make_cell(self, inputs: int, units: int) -> Any:
-        """Return one cell: override it for `nn.GRUCell` or `nn.LSTMCell`."""
+        """Return one cell; for another, override this and `LitSentiment.make_network`."""
         return nn.RNNCell(inputs, units)
 
     @property

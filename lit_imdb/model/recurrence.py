@@ -147,7 +147,7 @@ def threads_of(engine: Engine) -> AbstractContextManager[None]:
 
 
 def other_than_tanh(cells: Cells) -> nn.Module | None:
-    """The first cell that does not compute the formula above, such as a GRU."""
+    """Return the first cell that the fast engines cannot compute, such as a GRU."""
     for cell in cells:
         if type(cell) is not nn.RNNCell or cell.nonlinearity != "tanh" or not cell.bias:
             return cell

@@ -40,12 +40,11 @@ class Answers:
 
     @classmethod
     def of(cls, trainer: Any, module: Any, name: str) -> "Answers":
-        """Return what this process saw of a split: every `world_size`-th batch of it."""
-        logits = [logits for logits, _ in module.evaluated]  # (B,) each
-        stride = trainer.world_size * trainer.datamodule.batch_size
-        rows = [torch.arange(len(each)) + n * stride for n, each in enumerate(logits)]
-        probabilities = torch.sigmoid(torch.cat(logits).float()).cpu()
-        return cls(trainer.datamodule.splits[name], torch.cat(rows), probabilities)
+        """Return what this process saw of a split: every `world_size`-th review of it."""
+        logits = torch.cat([logits for logits, _ in module.evaluated])  # (N,)
+        split = trainer.datamodule.splits[name]
+        rows = torch.arange(trainer.global_rank, len(split), trainer.world_size)[: len(logits)]
+        return cls(split, rows, torch.sigmoid(logits.float()).cpu())
 
     @property
     def labels(self) -> Tensor:

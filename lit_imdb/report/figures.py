@@ -41,7 +41,7 @@ def curves(history: History, metric: str) -> Figure:
         if points:
             axes.plot(*zip(*points, strict=True), **style)
     if history.keeps_best:
-        place = history.tested["epoch"], history.tested[f"val/{metric}"]
+        place = history.kept["epoch"], history.kept[f"val/{metric}"]
         ring: Style = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.5}
         axes.plot(*place, "o", color="black", label="kept", **ring)
     axes.locator_params(axis="x", integer=True)

@@ -49,7 +49,7 @@ def run_config(ckpt_path: Path) -> dict[str, Any]:
     return config
 
 
-def is_own(class_path: str) -> bool:
+def is_custom(class_path: str) -> bool:
     """Whether a model's class is another than `LitSentiment`."""
     return class_path not in ("lit_imdb.LitSentiment", "lit_imdb.model.module.LitSentiment")
 

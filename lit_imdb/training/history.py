@@ -75,7 +75,7 @@ class History(Callback):
         return bool(self._checkpoint.best_model_path)
 
     @property
-    def tested(self) -> dict[str, float]:
+    def kept(self) -> dict[str, float]:
         """The validation of the weights that the final test uses; empty if there was none."""
         if self.keeps_best:
             return max(self.validations, key=lambda metrics: metrics["val/acc"])

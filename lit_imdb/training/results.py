@@ -27,7 +27,7 @@ _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 
 def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History) -> dict[str, Any]:
     """Return the metrics of a finished fit; those of the final test are added later."""
-    validation = history.tested
+    validation = history.kept
     epochs = [epoch["seconds"] for epoch in history.epochs]
     return {
         "source": data.source,

@@ -76,6 +76,7 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)  # type: ignore[arg-type]
+        Interrupted.checkpoint = str(self.path)
 
     def _must_stop(self, trainer: Trainer) -> bool:
         """Whether any process got a signal: all must leave after the same step."""
@@ -90,7 +91,7 @@ class LastCheckpoint(Checkpoint):
         self._signum = signum
 
     def _raise(self) -> None:
-        raise Interrupted(self._signum or signal.SIGTERM, str(self.path))
+        raise Interrupted(self._signum or signal.SIGTERM)
 
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:

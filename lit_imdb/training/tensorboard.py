@@ -28,14 +28,16 @@ def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, A
         "precision": trainer.precision,
         "seed": results["seed"],
         "max_epochs": trainer.max_epochs,
-        **trainer.lightning_module.hparams,
-        **trainer.datamodule.hparams,
+        **results["config"]["fit"]["model"],
+        **results["config"]["fit"]["data"],
     }
     plain = {name: v for name, v in settings.items() if isinstance(v, str | int | float)}
     names = {name: f"{number:02} {name}" for number, name in enumerate(plain)}
     metrics = {f"val/kept_{name}": results[f"val_{name}"] for name in ("acc", "loss")}
+    metrics["verdicts/kept_loss"] = results["test_loss"]
     metrics = {name: value for name, value in metrics.items() if value is not None}
-    metrics["verdicts/seconds"] = results["seconds"]
+    if not metrics:
+        return  # neither validated nor tested: there is nothing to compare
     columns = [HParam(long, display_name=name) for name, long in names.items()]
     shown = [Metric(name) for name in ("val/kept_acc", "verdicts/test_acc", "val/kept_loss")]
     logger.log_metrics(metrics, trainer.global_step)
