@@ -169,7 +169,7 @@ def test_any_arguments_parse_or_are_an_error(
     monkeypatch.setattr(CLI, "instantiate_classes", lambda self: None)
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, command: None)
 
-    @many(25, ARGUMENTS)
+    @many(10, ARGUMENTS)
     def check(args: list[str]) -> None:
         status = None
         try:
