@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule
-from pytorch_lightning.callbacks import Checkpoint, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, LambdaCallback
 from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
@@ -23,16 +23,15 @@ from lit_imdb.training.checkpoint import link_run, read_checkpoint, run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
 from lit_imdb.training.progress import EpochLines, ProgressBar
-from lit_imdb.training.saving import DurableCheckpointIO, LastCheckpoint, OptimizerCheck
+from lit_imdb.training.saving import (
+    BestCheckpoint,
+    DurableCheckpointIO,
+    LastCheckpoint,
+    OptimizerCheck,
+)
 from lit_imdb.training.tensorboard import RunLogger, log_hparams
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, beside those that the user's checkpoint callbacks keep."""
-
-    state_key = "ModelCheckpoint of best.ckpt"  # theirs may have the same settings
 
 
 class CLI(SettingsCLI):

@@ -18,7 +18,7 @@ _RUN = {
     "--max_epochs": "epochs to train [4]",
     "--accelerator": "cpu, gpu or auto [auto]",
     "--devices, --strategy, --precision": "see docs/scaling.md",
-    "--fast_dev_run": "try every part on one batch and keep nothing",
+    "--fast_dev_run": "try every part on a few batches and keep nothing",
     "--model, --data CLASS": "your own, such as my_module.MyModel; see docs/extending.md",
     "--optimizer, --lr_scheduler": "torch's, such as AdamW and OneCycleLR [Adam, none]",
     "--trainer.default_root_dir": "the folder in which logs/ is written [.]",

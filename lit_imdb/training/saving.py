@@ -9,12 +9,18 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from lit_imdb.errors import UserError
 from lit_imdb.files import whole_file
 from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
 from lit_imdb.training.checkpoint import read_checkpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, beside those that the user's checkpoint callbacks keep."""
+
+    state_key = "ModelCheckpoint of best.ckpt"  # theirs may have the same settings
 
 
 class LastCheckpoint(Checkpoint):
