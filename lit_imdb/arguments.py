@@ -23,6 +23,7 @@ ALONE = {  # these need no Trainer: main() runs them without Lightning
     "runs": "List the runs.",
 }
 ALIASES = {  # what other programs call it
+    "epoch": "max_epochs",
     "epochs": "max_epochs",
     "num_epochs": "max_epochs",
     "learning_rate": "lr",

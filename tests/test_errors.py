@@ -27,6 +27,7 @@ def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
 
 MISTAKES = {
     # names of other programs, and slips
+    "--epoch 2": "--epoch: did you mean --max_epochs?",
     "--epochs 2": "--epochs: did you mean --max_epochs?",
     "--max-epochs 1": "did you mean --max_epochs?",
     "--max_epoch 1": "did you mean --max_epochs?",
