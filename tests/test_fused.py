@@ -160,13 +160,16 @@ def test_embedded_words_have_the_gradient_of_the_plain_loop() -> None:
     torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
-def test_a_frozen_embedding_gets_no_gradient() -> None:
+@pytest.mark.parametrize("frozen", ["embedding", "cell"])
+def test_what_is_frozen_gets_no_gradient_and_passes_the_same_on(frozen: str) -> None:
     net = SentimentRNN(9, 6, 5)
-    net.embedding.weight.requires_grad_(False)
+    for name, weight in net.named_parameters():
+        weight.requires_grad_(not name.startswith(frozen))
     ids = torch.randint(9, (4, 3))
     expected = gradients_of(net, "reference", ids, None)
     found = gradients_of(net, "fused", ids, None)
-    assert "embedding.weight" not in found
+    assert len(found) > 1
+    assert not any(name.startswith(frozen) for name in found)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 

@@ -153,7 +153,7 @@ def load_network(
     checkpoint = read_checkpoint(file, for_trainer=model is not None)
     weights = checkpoint["state_dict"].items()
     try:
-        net = network_of(checkpoint["hyper_parameters"], model)
+        net = network_of(checkpoint["hyper_parameters"], model).requires_grad_(False)
         net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
     except (RuntimeError, TypeError, AttributeError) as error:
         name = getattr(model, "__name__", "SentimentRNN")

@@ -149,11 +149,15 @@ class _Unrolled(torch.autograd.Function):
         reviews, steps = ids.shape
         blocks, size = _blocks(reviews), _rows(reviews)
         coming = _into_blocks(incoming if ctx.every else incoming.unsqueeze(1), len(blocks), size)
+        trains = any(ctx.needs_input_grad[5:])  # a loaded model's weights ask for no gradient
         layers, sums = [], []
         for layer in reversed(range(count)):
             w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
             shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
-            grads = [table.new_zeros(len(blocks), *shape) for shape in shapes]
+            grads = [
+                table.new_zeros(len(blocks), units if trains else 0, *others)
+                for units, *others in shapes
+            ]
             wanted = steps if layer or ctx.needs_input_grad[0] else 0
             x_grad = table.new_empty(len(blocks), wanted, size, cells[layer][0].shape[1])
             arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
@@ -173,7 +177,7 @@ class _Unrolled(torch.autograd.Function):
                 kernels.backward(above[number], h, *read_from, w_ih, w_hh, *each)
 
         run_parallel(run, len(blocks))
-        gradients: list[Tensor] = []
+        gradients: list[Tensor] = []  # empty ones where nothing trains, which autograd drops
         for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
             units, features = weight.shape
             both = bias.sum(0)[:units]

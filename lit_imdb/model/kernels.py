@@ -241,8 +241,8 @@ def backward(
 
     Args: above: what comes from the layer above (T, N, H), or (1, N, H) to the last state alone;
         h, table, ids, padding, mask as in `forward`; w_ih* (H, E); w_hh* (H, H); w_ih_grad* (H, E),
-        w_hh_grad* (H, H), bias_grad* (H,): added to; x_grad (T, N, E): overwritten, or (0, N, E)
-        where nobody asks for it.
+        w_hh_grad* (H, H), bias_grad* (H,): added to; x_grad (T, N, E): overwritten. Those that
+        nobody asks for have no rows.
     """
     reviews, steps = ids.shape
     end = -(-reviews // ROWS) * ROWS
@@ -270,11 +270,13 @@ def backward(
             else:
                 for j in range(len(row)):
                     row[j] = slope[j] * (1 - state[j] * state[j])
+                for j in range(len(bias_grad)):
                     bias_grad[j] += row[j]
-        _gather(table, ids, t, mask, inputs)
-        _add_product(w_ih_grad, d.T, inputs)
-        if t:
-            _add_product(w_hh_grad, d.T, h[t - 1, :end])
+        if len(bias_grad):
+            _gather(table, ids, t, mask, inputs)
+            _add_product(w_ih_grad, d.T, inputs)
+            if t:
+                _add_product(w_hh_grad, d.T, h[t - 1, :end])
         if len(x_grad):
             for n in range(end):
                 row = into[n]
