@@ -101,27 +101,21 @@ class SentimentRNN(nn.Module):
         """
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
-        engine = recurrence.engine_for(self.engine, ids.device, self.cells)
+        masks = masks or [None] * len(self.cells)
         padding = recurrence.padding_of(ids)  # (B,)
+        engine = recurrence.engine_for(self.engine, ids.device, self.cells)
         if engine is recurrence.fused and self.looks_up_plainly:
-            masks = masks or [None] * len(self.cells)
             table = self.embedding.weight
-            return self._logit(
-                recurrence.fused_words(self.cells, table, ids, masks, padding, every)
-            )
-        # token by token, (T, B, E) in memory: the order in which the cells read
-        return self.logits_of(self.embedding(ids.t()).transpose(0, 1), padding, masks, every)
+            hidden = recurrence.fused_words(self.cells, table, ids, masks, padding, every)
+        else:  # token by token, (T, B, E) in memory: the order in which the cells read
+            embedded = self.embedding(ids.t()).transpose(0, 1)
+            hidden = engine(self.cells, embedded, masks, padding, every)
+        return self._logit(hidden)
 
-    def logits_of(
-        self, embedded: Tensor, padding: Tensor, masks: Masks | None = None, every: bool = False
-    ) -> Tensor:
-        """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read.
-
-        Masks of None leave every cell's input alone.
-        """
-        cells = self.cells
-        engine = recurrence.engine_for(self.engine, embedded.device, cells)
-        return self._logit(engine(cells, embedded, masks or [None] * len(cells), padding, every))
+    def logits_of(self, embedded: Tensor, padding: Tensor) -> Tensor:
+        """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read."""
+        engine = recurrence.engine_for(self.engine, embedded.device, self.cells)
+        return self._logit(engine(self.cells, embedded, [None] * len(self.cells), padding))
 
     def _logit(self, hidden: Tensor) -> Tensor:
         logit: Tensor = self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
