@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 from lit_imdb.inference.classifier import SentimentClassifier
+from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import ENGINES, hidden_states, padding_of
@@ -283,6 +284,7 @@ def test_a_gpu_gives_the_logits_and_gradients_of_the_plain_loop_without_a_warnin
         logits.square().sum().backward()
         gradients = {n: p.grad.cpu() for n, p in net.named_parameters() if p.grad is not None}
         found.append({"logits": logits.detach().cpu(), **gradients})
+        found[-1]["influences"] = influences(net.eval(), keras["ids"].to(device)).cpu()
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
     assert list(net.state_dict()) == list(network_of(keras, "cudnn").state_dict())
 

@@ -32,6 +32,9 @@ def influences(net: SentimentRNN, ids: Tensor) -> Tensor:
         return net.influences(ids)
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
-        (gradient,) = torch.autograd.grad(net.logits_of(embedded, padding_of(ids)).sum(), embedded)
+        logits = net.logits_of(embedded, padding_of(ids))  # (B,)
+        # on a GPU the gradient would be computed in a thread that has no CUDA context
+        with torch.autograd.set_multithreading_enabled(False):
+            (gradient,) = torch.autograd.grad(logits.sum(), embedded)
     influence: Tensor = (gradient * embedded.detach()).sum(2)  # (B, T)
     return influence
