@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,6 +15,19 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+@contextmanager
+def explain(problem: str, *errors: type[Exception], advice: str = "") -> Iterator[None]:
+    """Raise `UserError` in place of one of `errors`: the problem, its reason, what to do."""
+    try:
+        yield
+    except BrokenPipeError:  # `predict ... | head` has read enough
+        raise
+    except errors as error:
+        reason = f"{getattr(error, 'strerror', None) or error!s:.200}"
+        text = f"{problem} ({reason}): {advice}" if advice else f"{problem}: {reason}"
+        raise UserError(text) from error
 
 
 def program() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import explain
 from lit_imdb.files import whole_folder
 
 _MANIFEST = "manifest.json"
@@ -39,7 +39,8 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     """
     if not damage_in(folder):
         return
-    try:
+    advice = "free some space or choose another place with --data.cache_dir DIR"
+    with explain(f"cannot write the cache {folder.parent}", OSError, advice=advice):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             damage = damage_in(folder)
@@ -53,11 +54,6 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
             with whole_folder(folder) as target:
                 build(target)
                 (target / _MANIFEST).write_text(json.dumps(_checksums(target)))
-    except OSError as error:
-        raise UserError(
-            f"cannot write the cache {folder.parent} ({error.strerror or error}): "
-            "free some space or choose another place with --data.cache_dir DIR"
-        ) from error
 
 
 def damage_in(folder: Path) -> str:

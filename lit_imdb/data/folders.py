@@ -16,7 +16,7 @@ from lit_imdb.data.tables import (
     stamp,
     text_of,
 )
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 
 _TABLES = READERS.keys() - {".txt"}
 _FOLDERS = {"neg": 0, "pos": 1}
@@ -91,7 +91,7 @@ class Files:
 
 def _find(name: str) -> dict[str, list[Path]]:
     """Return the files of each split in the order in which they are read."""
-    try:
+    with explain(f"cannot read {name!r:.200}", OSError, ValueError):
         root = Path(os.path.realpath(name))
         if root.is_file():
             return {"train": [root]}
@@ -105,8 +105,6 @@ def _find(name: str) -> dict[str, list[Path]]:
             found = {"train": _texts_in(root)}
         else:
             found = _tables_in(root)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {name!r:.200}: {error!s:.200}") from error
     if not found["train"]:
         raise UserError(
             f"no reviews in {name}: expected train|test/pos|neg/*.txt, pos|neg/*.txt, or .csv, "

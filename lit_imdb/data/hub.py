@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import explain
 
 REPOSITORY = "stanfordnlp/imdb"
 TIMEOUT = 4.0  # seconds until the Hub counts as out of reach
@@ -78,12 +78,9 @@ def find_problem() -> str | None:
 def _download() -> Any:
     import datasets
 
-    try:
+    advice = "use --data.source package, or a path to your own copy"
+    errors = (OSError, ValueError, datasets.exceptions.DatasetsError)
+    with explain(f"cannot load {REPOSITORY} from the Hugging Face Hub", *errors, advice=advice):
         if problem := find_problem():  # datasets would retry for half a minute
             raise ConnectionError(problem)
         return datasets.load_dataset(REPOSITORY)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(
-            f"cannot load {REPOSITORY} from the Hugging Face Hub ({error}): "
-            "use --data.source package, or a path to your own copy"
-        ) from error

@@ -22,7 +22,7 @@ from lit_imdb.data.source import Source
 from lit_imdb.data.splits import DROPPED, EMPTY, SPLITS, TRAIN, split
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder, build_vocabulary
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 
 _FORMAT = 3  # of the files written here; raise it when they change
 _ROW = np.dtype([("label", "i1"), ("text", "i8"), ("is_test", "?"), ("is_empty", "?")])
@@ -89,10 +89,8 @@ class Preparation:
         splits = np.full(len(rows), EMPTY, np.int8)
         full = ~rows["is_empty"]
         label, text, is_test = (rows[name][full] for name in ("label", "text", "is_test"))
-        try:
+        with explain(self.source.name, UserError):
             splits[full] = split(label, text, is_test, self.val_fraction)
-        except UserError as error:
-            raise UserError(f"{self.source.name}: {error}") from error
         return rows["label"], splits
 
     @cached_property

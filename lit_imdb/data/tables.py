@@ -14,7 +14,7 @@ from pathlib import Path
 from reprlib import repr as short_repr  # of values that may be long or deeply nested
 from typing import Any, TypeVar
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -97,11 +97,9 @@ def stamp(path: Path) -> list[Any]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            yield file
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 0) or error}") from error
+    unpack: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    with explain(f"cannot read {path}", OSError, EOFError, zlib.error), unpack(path, "rb") as file:
+        yield file
 
 
 _NAME_IT = "name its encoding with --data.encoding (predict: --encoding), for example"
@@ -216,14 +214,13 @@ def _read_parquet(file: Any, name: str, encoding: str) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    errors = (pa.ArrowException, OSError, ValueError, OverflowError)
+    with explain(f"{name}: not a readable Parquet file", *errors):
         parquet = pq.ParquetFile(file)
         flat = [field.name for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
         _check_columns(flat, name)
         for batch in parquet.iter_batches(16, columns=flat):  # few: a cell may be large
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UserError(f"{name}: not a readable Parquet file, {error!s:.200}") from error
 
 
 def _read_txt(file: Any, name: str, encoding: str) -> Iterator[Row]:

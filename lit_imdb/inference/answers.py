@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_imdb.data.tables import Row
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 from lit_imdb.files import whole_file
 from lit_imdb.inference.classifier import Prediction
 
@@ -38,22 +38,18 @@ def write_answers(
         raise UserError(
             f"{output}: unknown ending {ending!r}, expected one of {', '.join(FORMATS)}"
         )
-    try:
-        with whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer) as file:
-            first = next(blocks)
-            columns = list(dict.fromkeys(name for row in first[0] for name in row))
-            names = [_free(name, columns) for name in COLUMNS]
-            joined = (_join(*block, names) for block in chain([first], blocks))
-            FORMATS[ending](file, [*columns, *names], joined, like)
-    except ValueError as error:  # pyarrow's errors are ValueErrors too
-        raise UserError(
-            f"a row does not fit the first ones ({error}): write .jsonl, which takes any columns"
-        ) from error
-    except BrokenPipeError:  # `predict ... | head` has read enough
-        raise
-    except OSError as error:
-        place = output or "standard output"
-        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
+    opened = whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer)
+    advice = "write .jsonl, which takes any columns"
+    with (
+        explain(f"cannot write {output or 'standard output'}", OSError),
+        explain("a row does not fit the first ones", ValueError, advice=advice),  # pyarrow's too
+        opened as file,
+    ):
+        first = next(blocks)
+        columns = list(dict.fromkeys(name for row in first[0] for name in row))
+        names = [_free(name, columns) for name in COLUMNS]
+        joined = (_join(*block, names) for block in chain([first], blocks))
+        FORMATS[ending](file, [*columns, *names], joined, like)
 
 
 def _free(name: str, taken: list[str]) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 from lit_imdb.inference.origin import Origin, origin_of
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.folded import fold
@@ -137,11 +137,9 @@ def load(
     checkpoint, net = load_network(file, model)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
+    advice = "expected auto, cpu or cuda"
+    with explain(f"no device {device}", RuntimeError, AssertionError, advice=advice):
         net.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {device}: {reason}; expected auto, cpu or cuda") from error
     return SentimentClassifier(net, encoder_of(checkpoint), origin_of(file, checkpoint))
 
 
@@ -152,12 +150,10 @@ def load_network(
     model = model or _model_of_run(file)
     checkpoint = read_checkpoint(file, for_trainer=model is not None)
     weights = checkpoint["state_dict"].items()
-    try:
+    problem = f"{file} does not fit the class {getattr(model, '__name__', 'SentimentRNN')}"
+    with explain(problem, RuntimeError, TypeError, AttributeError):
         net = network_of(checkpoint["hyper_parameters"], model).requires_grad_(False)
         net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
-    except (RuntimeError, TypeError, AttributeError) as error:
-        name = getattr(model, "__name__", "SentimentRNN")
-        raise UserError(f"{file} does not fit the class {name}: {error}") from error
     return checkpoint, net
 
 
@@ -168,13 +164,10 @@ def _model_of_run(file: Path) -> Callable[..., Any] | None:
     if not is_custom(class_path):
         return None
     module, _, name = class_path.rpartition(".")
-    try:
+    problem = f"{file} is of {class_path}, which cannot be imported"
+    advice = "work in the folder of its module, or give load(..., model=)"
+    with explain(problem, ImportError, AttributeError, ValueError, advice=advice):
         model: Any = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{file} is of {class_path}, which cannot be imported ({error}): "
-            "work in the folder of its module, or give load(..., model=)"
-        ) from error
     from lit_imdb.model.module import LitSentiment  # Lightning: the class above imported it
 
     if not (isinstance(model, type) and issubclass(model, LitSentiment)):

@@ -5,7 +5,7 @@ import socket
 
 from jsonargparse.typing import PositiveInt
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 from lit_imdb.inference.classifier import load
 
 
@@ -48,13 +48,9 @@ def serve(
     gc.freeze()  # collections, the last one at exit too, need not go through all the imports
     # A page elsewhere may point its own name at this machine; only these names are answered.
     names = ["127.0.0.1", "localhost"] if host in ("127.0.0.1", "localhost") else ["*"]
-    try:
+    advice = "choose another with --port, or --port 0 for any that is free"
+    with explain(f"cannot listen on {host}:{port}", OSError, OverflowError, advice=advice):
         listener = socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}): "
-            "choose another with --port, or --port 0 for any that is free"
-        ) from error
     # Connections inherit it; asyncio sets it on its own sockets only. Without it an answer waits
     # for the client's acknowledgement of its header.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

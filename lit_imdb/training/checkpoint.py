@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 from lit_imdb.training.untrusted import (
     HoldsCodeError,
     check_archive,
@@ -40,10 +40,8 @@ def run_config(ckpt_path: Path) -> dict[str, Any]:
     file = ckpt_path.parent.parent / "config.yaml"
     if not file.is_file():
         return {}
-    try:
+    with explain(f"{file} is broken", yaml.YAMLError):
         config = yaml.safe_load(file.read_bytes())
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is broken: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is broken: expected the settings of a run")
     return config
@@ -129,15 +127,13 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
         raise UserError(
             f"{path} is damaged or no checkpoint: expected a file that train.py wrote"
         ) from error
-    try:
+    # a value of an unexpected type raises anything, too
+    advice = "train one with train.py"
+    with explain(f"{path} is not a checkpoint of this program", Exception, advice=advice):
         check_plain(checkpoint)
         _find_vocabulary(checkpoint)
         _apply_masks(checkpoint.get("state_dict", {}))
         check_content(checkpoint, for_trainer)
-    except Exception as error:  # as does a value of an unexpected type
-        raise UserError(
-            f"{path} is not a checkpoint of this program: {error!s:.200}; train one with train.py"
-        ) from error
     return checkpoint
 
 

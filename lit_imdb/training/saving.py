@@ -11,7 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 from lit_imdb.files import whole_file
 from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
 from lit_imdb.training.checkpoint import read_checkpoint
@@ -155,15 +155,13 @@ class DurableCheckpointIO(TorchCheckpointIO):
             # Lightning remembers one of another folder until there is a new one
             if best and Path(str(state["dirpath"])) not in Path(best).parents:
                 state["best_model_path"] = ""
-        try:
+        advice = "free some space; the checkpoints written before are good, and "
+        advice += "`python train.py fit --ckpt_path last` resumes from them"
+        # torch turns a full disk into a RuntimeError
+        with explain(f"cannot write {path}", OSError, RuntimeError, advice=advice):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as file:
                 torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-            raise UserError(
-                f"cannot write {path} ({error}): free some space; the checkpoints written before "
-                "are good, and `python train.py fit --ckpt_path last` resumes from them"
-            ) from error
 
 
 def _relocate(state: dict[str, Any], folder: Path) -> None:
