@@ -28,10 +28,9 @@ from networks import ThreeCells
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from lit_imdb.report import page as pages
 from lit_imdb.report.answers import Answers, interval
 from lit_imdb.report.gradients import measure
-from lit_imdb.report.page import Table
+from lit_imdb.report.page import Shown, Table, clean, html_of
 from lit_imdb.report.panels import PANELS, Panel, Run
 from lit_imdb.report.words import WordSpace
 
@@ -291,13 +290,17 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_cell_is_short_text_without_controls_or_markup(text: str) -> None:
-    cleaned = pages.clean(text)
+def test_a_hostile_cell_is_short_text_without_controls_or_markup(
+    text: str, reported: Trained
+) -> None:
+    cleaned = clean(text)
     assert len(cleaned) <= 1001
     assert cleaned.isprintable()
     cleaned.encode()
-    page = Page(pages.html_table(Table(["a", text], [[text, [(text, 1.0)]]])))
-    assert set(page.tags) == {"table", "tr", "th", "td", "bdi", "span"}
+    shown = Shown("", "", Table(["a", text], [[text, [(text, 1.0)]]]))
+    page = Page(html_of(results_of(reported.run), {"": [shown]}))
+    assert not {"script", "img"} & set(page.tags)
+    assert {"th", "td", "bdi", "span"} < set(page.tags)
 
 
 # --- the numbers behind the panels ---

@@ -6,19 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from reprlib import repr as short_repr
 
-from lit_imdb.data.tables import (
-    READERS,
-    Row,
-    ending_of,
-    is_left_behind,
-    read_rows,
-    read_text,
-    stamp,
-    text_of,
-)
+from lit_imdb.data import tables
 from lit_imdb.errors import UserError, explain
 
-_TABLES = READERS.keys() - {".txt"}
+_TABLES = tables.READERS.keys() - {".txt"}
 _FOLDERS = {"neg": 0, "pos": 1}
 _LABELS = {
     **dict.fromkeys(("neg", "negative", "0", "0.0", "false"), 0),
@@ -54,7 +45,7 @@ class Files:
         )
 
     def fingerprint(self) -> object:
-        stamps = [stamp(file) for files in _find(self.name).values() for file in files]
+        stamps = [tables.stamp(file) for files in _find(self.name).values() for file in files]
         return [stamps, asdict(self)]
 
     def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
@@ -65,15 +56,16 @@ class Files:
 
     def _read(self, file: Path) -> Iterator[tuple[str | None, int]]:
         if file.suffix == ".txt" and file.parent.name in _FOLDERS:
-            yield read_text(file, self.encoding), _FOLDERS[file.parent.name]
+            yield tables.read_text(file, self.encoding), _FOLDERS[file.parent.name]
             return
-        for number, row in enumerate(read_rows(file, self.encoding), 1):
-            place = f"{file}, data row {number}"
-            text = text_of(row, self.text_column, place)
+        rows = tables.read_rows(file, self.encoding, self.text_column)
+        for number, row in enumerate(rows, 1):
+            text = row[self.text_column]
             # Excel leaves rows without a text or label below the data
-            yield text, self._label(row, place) if (text or "").strip() else 0
+            is_full = bool(text and text.strip())
+            yield text, self._label(row, f"{file}, data row {number}") if is_full else 0
 
-    def _label(self, row: Row, place: str) -> int:
+    def _label(self, row: tables.Row, place: str) -> int:
         if self.label_column not in row:
             raise UserError(
                 f"{place}: no column {self.label_column!r}, only {short_repr(row)}; name the "
@@ -115,8 +107,9 @@ def _find(name: str) -> dict[str, list[Path]]:
 
 def _tables_in(root: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {"train": [], "test": []}
-    for file in sorted(root.iterdir()):
-        if ending_of(file.name) in _TABLES and file.is_file() and not is_left_behind(file.name):
+    files = (file for file in sorted(root.iterdir()) if not tables.is_left_behind(file.name))
+    for file in files:
+        if tables.ending_of(file.name) in _TABLES and file.is_file():
             found["test" if file.name.lower().startswith("test") else "train"].append(file)
     return found
 
@@ -130,7 +123,7 @@ def _texts_in(root: Path) -> list[Path]:
         texts = [
             entry
             for entry in os.scandir(folder)
-            if entry.name.endswith(".txt") and not is_left_behind(entry.name)
+            if entry.name.endswith(".txt") and not tables.is_left_behind(entry.name)
         ]
         for entry in texts:
             if not entry.is_file(follow_symlinks=False):

@@ -27,11 +27,16 @@ _MARKS = {
 }
 
 
-def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
+def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iterator[Row]:
     """Yield the rows of a file as column -> value; a .txt file has one row per line, `text`.
 
+    Args:
+        path: The file.
+        encoding: Of text without a byte order mark.
+        column: The column of the reviews: each value is a text or None.
+
     Raises:
-        UserError: An unknown ending, text in another encoding, a broken line.
+        UserError: An unknown ending, text in another encoding, a broken line, no such column.
     """
     ending = ending_of(path.name)
     if ending not in READERS:
@@ -40,7 +45,17 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
             f"{', '.join(READERS)} (also .gz); a .jsonl file holds one JSON object per line"
         )
     with _open(path) as file:
-        yield from READERS[ending](file, str(path), encoding)
+        for number, row in enumerate(READERS[ending](file, str(path), encoding), 1):
+            text = row.get(column)
+            if column not in row or not isinstance(text, str | None):
+                raise UserError(
+                    f"{path}, data row {number}: expected a text in the column {column!r}, found "
+                    f"{short_repr(row)}; name the column with --data.text_column (predict: "
+                    "--text_column), the label's with --data.label_column"
+                )
+            if len(text or "") > MAX_CHARACTERS:
+                raise _too_long(f"{path}, data row {number}")
+            yield row
 
 
 def read_text(path: Path, encoding: str) -> str:
@@ -57,20 +72,6 @@ def ending_of(name: str) -> str:
 def is_left_behind(name: str) -> bool:
     """Whether a file is one that macOS or Office puts beside the user's own."""
     return name.startswith((".", "~$"))
-
-
-def text_of(row: Row, column: str, place: str) -> str | None:
-    """Return the review in a row; `place` names the row in errors."""
-    text = row.get(column)
-    if column not in row or not isinstance(text, str | None):
-        raise UserError(
-            f"{place}: expected a text in the column {column!r}, found {short_repr(row)}; name the "
-            "column with --data.text_column (predict: --text_column), the label's with "
-            "--data.label_column"
-        )
-    if len(text or "") > MAX_CHARACTERS:
-        raise _too_long(place)
-    return text
 
 
 def batches_of(

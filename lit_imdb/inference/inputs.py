@@ -5,22 +5,15 @@ Shapes: B reviews, T tokens.
 
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
-from lit_imdb.data.tables import (
-    READERS,
-    Row,
-    batches_of,
-    is_left_behind,
-    read_rows,
-    read_text,
-    text_of,
-)
+from lit_imdb.data import tables
+from lit_imdb.data.tables import Row
 from lit_imdb.data.text import TextEncoder
 from lit_imdb.errors import UserError
 
@@ -39,26 +32,25 @@ class Input(IterableDataset[Block | Exception]):
 
     def __iter__(self) -> Iterator[Block | Exception]:
         try:
-            for block in batches_of(self._reviews(), REVIEWS, lambda review: len(review[1])):
+            for block in tables.batches_of(self._reviews(), REVIEWS, lambda review: len(review[1])):
                 rows, texts = map(list, zip(*block, strict=True))
                 yield rows, self.encoder.encode(texts)
-        except OSError as error:
-            yield UserError(f"cannot read {self.path}: {error.strerror or error}")
         except Exception as error:  # DataLoader would raise a RuntimeError with a traceback in it
             yield error
 
     def _reviews(self) -> Iterator[tuple[Row, str]]:
-        for number, row in enumerate(self._rows(), 1):
-            yield row, text_of(row, self.column, f"{self.path}, data row {number}") or ""
-
-    def _rows(self) -> Iterable[Row]:
         path = Path(self.path)
         if self.path == "-":
-            return READERS[".txt"](sys.stdin.buffer, "standard input", self.encoding)
-        if not path.is_dir():
-            return read_rows(path, self.encoding)
-        files = (file for file in sorted(path.glob("*.txt")) if not is_left_behind(file.name))
-        return ({"file": file.name, "text": read_text(file, self.encoding)} for file in files)
+            for row in tables.READERS[".txt"](sys.stdin.buffer, "standard input", self.encoding):
+                yield row, row["text"]
+        elif path.is_dir():
+            for file in sorted(path.glob("*.txt")):
+                if not tables.is_left_behind(file.name):
+                    text = tables.read_text(file, self.encoding)
+                    yield {"file": file.name, "text": text}, text
+        else:
+            for row in tables.read_rows(path, self.encoding, self.column):
+                yield row, row[self.column] or ""
 
 
 def read_ahead(reviews: Input) -> Iterator[Block]:

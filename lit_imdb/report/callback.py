@@ -1,15 +1,15 @@
 """The Lightning hooks of the report: numbers while it trains, pictures and tables at the end."""
 
+import base64
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.image import imread
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
@@ -29,7 +29,7 @@ class Report(Callback):
     """Shows what the model has learned, where it fails and whether it can learn.
 
     It draws no random number: a run has the same weights with and without it. With several
-    processes it sees the reviews of the first.
+    processes the pictures show the reviews of the first, and the numbers are means over all.
 
     Args:
         history: The metrics of the whole run.
@@ -45,19 +45,15 @@ class Report(Callback):
             writer.add_custom_scalars({"Training and validation": _PAIRS})
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        every = trainer.log_every_n_steps
-        if not every or (trainer.global_step + 1) % every or not (writer := _writer(trainer)):
-            return
-        with self._guard("the gradient norm"):
-            norm = _gradient_norm(trainer, pl_module, optimizer)
-            writer.add_scalar("train/gradient_norm", norm, trainer.global_step)
-            writer.add_scalar("train/lr", optimizer.param_groups[0]["lr"], trainer.global_step)
+        if pl_module.logs_now:
+            with self._guard("the gradient norm"):
+                norm = _gradient_norm(trainer, pl_module, optimizer)
+                pl_module.log("train/gradient_norm", norm)
+                pl_module.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.sanity_checking or not (writer := _writer(trainer)):
+        if trainer.sanity_checking:
             return
-        # the step of Lightning's own val/loss: a run that resumes after it must not repeat it
-        step = trainer.global_step - 1
         with self._guard("the validation"):
             answers = Answers.of(trainer, pl_module, "val")
             numbers = {f"val/{name}": value for name, value in answers.scalars().items()}
@@ -65,8 +61,11 @@ class Report(Callback):
                 _, vanishing = measure(pl_module.net, trainer.datamodule.splits["val"])
                 numbers |= {f"vanishing/{name}": value for name, value in vanishing.items()}
             for tag, value in numbers.items():
-                writer.add_scalar(tag, value, step)
-            writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
+                pl_module.log(tag, value, sync_dist=True)
+            if writer := _writer(trainer):
+                # the step of val/loss: a run that resumes after it must not repeat it
+                step = trainer.global_step - 1
+                writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         with self._guard("the answers to the test reviews"):
@@ -90,14 +89,17 @@ class Report(Callback):
                 if panel.of_cells and not run.net.cells:
                     continue
                 with self._guard(f"the panel {panel.title}"):
-                    drawn = panel.draw(run)
-                    shown = _png(drawn) if isinstance(drawn, Figure) else drawn
-                    if shown:
-                        part = (panel.title, panel.caption, shown)
-                        sections.setdefault(heading, []).append(part)
-                    if isinstance(shown, bytes) and panel.tag and writer:
-                        pixels = np.asarray(Image.open(io.BytesIO(shown)).convert("RGB"))
-                        writer.add_image(panel.tag, pixels, step, dataformats="HWC")
+                    content = panel.draw(run)
+                    if isinstance(content, Figure):
+                        png = io.BytesIO()
+                        content.savefig(png, format="png")
+                        content = base64.b64encode(png.getvalue()).decode()
+                        if panel.tag and writer:
+                            png.seek(0)
+                            writer.add_image(panel.tag, imread(png), step, dataformats="HWC")
+                    if content:
+                        shown = Shown(panel.title, panel.caption, content)
+                        sections.setdefault(heading, []).append(shown)
         with self._guard("its page"), whole_file(Path(results["run"], "report.html")) as file:
             file.write(html_of(results, sections).encode())
 
@@ -117,12 +119,6 @@ def _writer(trainer: Any) -> Any:
     """Return TensorBoard's writer in the first process, if there is one."""
     loggers = [each for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
     return loggers[0].experiment if loggers and trainer.is_global_zero else None
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 def _gradient_norm(trainer: Any, pl_module: Any, optimizer: Any) -> float:

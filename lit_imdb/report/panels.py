@@ -9,13 +9,7 @@ from matplotlib.figure import Figure
 
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.report.answers import (
-    Answers,
-    draw_by_length,
-    draw_confusion,
-    draw_probabilities,
-    draw_reliability,
-)
+from lit_imdb.report import answers
 from lit_imdb.report.figures import curves
 from lit_imdb.report.gradients import draw_gradients, measure
 from lit_imdb.report.page import Table
@@ -38,7 +32,7 @@ class Run:
     net: SentimentRNN
     data: ImdbDataModule
     history: History
-    test: Answers
+    test: answers.Answers
 
     @cached_property
     def word_space(self) -> WordSpace:
@@ -68,16 +62,16 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
     "How good are its answers to the test reviews?": [
         Panel("Confusion matrix",
               "If one row is much worse, the network prefers one answer.",
-              lambda run: draw_confusion(run.test), "verdicts/confusion_matrix"),
+              lambda run: answers.draw_confusion(run.test), "verdicts/confusion_matrix"),
         Panel("Probability by label",
               "A hump at the wrong end means confident mistakes.",
-              lambda run: draw_probabilities(run.test), "verdicts/probability_by_label"),
+              lambda run: answers.draw_probabilities(run.test), "verdicts/probability_by_label"),
         Panel("Reliability",
               "A curve flatter than the diagonal means that the network is too sure.",
-              lambda run: draw_reliability(run.test), "verdicts/reliability"),
+              lambda run: answers.draw_reliability(run.test), "verdicts/reliability"),
         Panel("Accuracy by length",
               "If the longest reviews are worst, try a larger --data.max_length.",
-              lambda run: draw_by_length(run.test), "verdicts/accuracy_by_length"),
+              lambda run: answers.draw_by_length(run.test), "verdicts/accuracy_by_length"),
     ],
     "What has it learned?": [
         Panel("Gradient by token",

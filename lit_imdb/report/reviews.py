@@ -30,15 +30,10 @@ def sentences(net: SentimentRNN, encoder: TextEncoder) -> Table:
     with torch.no_grad():
         logits = net(ids.to(next(net.parameters()).device), [None] * len(net.cells))
     probabilities = torch.sigmoid(logits.float()).tolist()
-    rows = [
-        [
-            kind,
-            LABELS[label],
-            _answer(probability) + " \u2717" * (label != (probability > 0.5)),
-            text,
-        ]
-        for (kind, label, text), probability in zip(_SENTENCES, probabilities, strict=True)
-    ]
+    rows = []
+    for (kind, label, text), probability in zip(_SENTENCES, probabilities, strict=True):
+        wrong = " \u2717" if label != (probability > 0.5) else ""
+        rows.append([kind, LABELS[label], _answer(probability) + wrong, text])
     return Table(["kind", "label", "answer", "text"], rows)
 
 
@@ -46,19 +41,14 @@ def mistakes(net: SentimentRNN, encoder: TextEncoder, answers: Answers) -> Table
     """Return the surest wrong answers, with the influence of each word read."""
     chosen = answers.mistakes()
     ids = answers.split.ids[answers.rows[chosen]].int()  # (N, T)
-    influence = influences(net, ids.to(next(net.parameters()).device)).cpu()  # (N, T)
+    influence = influences(net, ids.to(next(net.parameters()).device)).tolist()  # (N, T)
     rows: list[list[str | Words]] = []
-    for index, place in enumerate(chosen):
+    for place, values in zip(chosen, influence, strict=True):
         # of the text: it has the unknown words too
         tokens = encoder.tokens(answers.split.text(int(answers.rows[place])))
-        words = list(zip(tokens, influence[index, -len(tokens) :].tolist(), strict=False))
-        rows.append(
-            [
-                LABELS[int(answers.labels[place])],
-                _answer(float(answers.probabilities[place])),
-                words,
-            ]
-        )
+        words = list(zip(tokens, values[-len(tokens) :], strict=False))
+        answer = _answer(float(answers.probabilities[place]))
+        rows.append([LABELS[int(answers.labels[place])], answer, words])
     return Table(["label", "answer", "words read"], rows)
 
 

@@ -9,12 +9,7 @@ import torch
 import yaml
 
 from lit_imdb.errors import UserError, explain
-from lit_imdb.training.untrusted import (
-    HoldsCodeError,
-    check_archive,
-    check_content,
-    check_plain,
-)
+from lit_imdb.training import untrusted
 
 LOGS = Path("logs", "imdb")
 
@@ -109,16 +104,16 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
 
     Args:
         path: The file.
-        for_trainer: A Trainer asked for it: see `check_content`.
+        for_trainer: A Trainer asked for it: see `untrusted.check_content`.
 
     Raises:
         UserError: Damaged, not one of this program's, or holding pickled code.
     """
     try:
-        check_archive(path)
+        untrusted.check_archive(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (HoldsCodeError, pickle.UnpicklingError) as error:
-        named = f" ({error!s:.80})" if isinstance(error, HoldsCodeError) else ""
+    except (untrusted.HoldsCodeError, pickle.UnpicklingError) as error:
+        named = f" ({error!s:.80})" if isinstance(error, untrusted.HoldsCodeError) else ""
         raise UserError(
             f"{path} is refused: it holds more than tensors and plain values{named}, which could "
             "run code on this machine, or it is damaged; use a checkpoint that train.py wrote"
@@ -130,10 +125,10 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
     # a value of an unexpected type raises anything, too
     advice = "train one with train.py"
     with explain(f"{path} is not a checkpoint of this program", Exception, advice=advice):
-        check_plain(checkpoint)
+        untrusted.check_plain(checkpoint)
         _find_vocabulary(checkpoint)
         _apply_masks(checkpoint.get("state_dict", {}))
-        check_content(checkpoint, for_trainer)
+        untrusted.check_content(checkpoint, for_trainer)
     return checkpoint
 
 

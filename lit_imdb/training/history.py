@@ -16,7 +16,8 @@ class History(Callback):
     Attributes:
         epochs: One dict per finished epoch: `seconds`, and `train/acc` and `train/loss` of its last
             log line, if it has one.
-        validations: One dict per validation: `epoch` (as `epochs_trained`), `val/acc`, `val/loss`.
+        validations: One dict per validation: `val/acc`, `val/loss` and `epoch`, the epochs trained:
+            2 at the end of the second, 1.5 in its middle.
         seconds: Wall time of fitting, over all resumptions.
     """
 
@@ -37,9 +38,7 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_start = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if pl_module.logs_now:
             metrics = trainer.callback_metrics
             self._line = {name: float(metrics[name]) for name in ("train/acc", "train/loss")}
@@ -48,7 +47,10 @@ class History(Callback):
         if not trainer.sanity_checking:
             found = trainer.callback_metrics
             metrics = {name: float(found[name]) for name in ("val/acc", "val/loss")}
-            self.validations.append({"epoch": epochs_trained(trainer), **metrics})
+            loop = trainer.fit_loop
+            share = (loop.batch_idx + 1) / loop.max_batches
+            epoch = trainer.current_epoch + (1 if share == 1 else round(share, 2))
+            self.validations.append({"epoch": epoch, **metrics})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epochs.append({"seconds": time.perf_counter() - self._epoch_start, **self._line})
@@ -80,10 +82,3 @@ class History(Callback):
         if self.keeps_best:
             return max(self.validations, key=lambda metrics: metrics["val/acc"])
         return self.validations[-1] if self.validations else {}
-
-
-def epochs_trained(trainer: Trainer) -> float:
-    """Return the epochs before a validation: 2 at the end of the second, 1.5 in its middle."""
-    loop = trainer.fit_loop
-    share = (loop.batch_idx + 1) / loop.max_batches
-    return trainer.current_epoch + (1 if share == 1 else round(share, 2))

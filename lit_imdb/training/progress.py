@@ -5,6 +5,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,31 +28,29 @@ class EpochLines(Callback):
         self._history = history
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            where, batches = trainer.strategy.root_device, trainer.num_training_batches
-            _say(f"training on {where}, {batches} batches per epoch")
+        where, batches = trainer.strategy.root_device, trainer.num_training_batches
+        _say(f"training on {where}, {batches} batches per epoch")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            last = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
-            _say(self._line(trainer.current_epoch + 1, last))
-
-    def _line(self, epoch: int, last: str) -> str:
-        parts = [f"epoch {epoch}{last}", _metrics("train", self._history.epochs[-1])]
-        validations = self._history.validations
-        if validations and validations[-1]["epoch"] > epoch - 1:
-            best = max(validations, key=lambda metrics: metrics["val/acc"])
-            parts += [_metrics("val", validations[-1]), "*best" * (best is validations[-1])]
-        return "  ".join(filter(None, parts))
+        epoch, validations = trainer.current_epoch, self._history.validations
+        last = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        line = f"epoch {epoch + 1}{last}{_metrics('train', self._history.epochs[-1])}"
+        if validations and validations[-1]["epoch"] > epoch:
+            line += _metrics("val", validations[-1])
+            if validations[-1] is max(validations, key=lambda metrics: metrics["val/acc"]):
+                line += "  *best"
+        _say(line)
 
 
 def _metrics(split: str, metrics: dict[str, float]) -> str:
     """Return nothing for an epoch without a log line."""
     if f"{split}/loss" not in metrics:
         return ""
-    return f"{split} loss {metrics[f'{split}/loss']:.3f} acc {100 * metrics[f'{split}/acc']:.1f} %"
+    loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/acc"]
+    return f"  {split} loss {loss:.3f} acc {100 * accuracy:.1f} %"
 
 
+@rank_zero_only
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # rich shows it above the bar
 
@@ -74,17 +73,8 @@ class ProgressBar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         return {n.removeprefix("train/"): v for n, v in metrics.items() if n != "v_num"}
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_epoch_start(trainer, pl_module)
-        self._count_from_one(trainer)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        self._count_from_one(trainer)  # a run that resumes within an epoch starts the bar here
-
-    def _count_from_one(self, trainer: Trainer) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # the bar is there since the epoch's start or, in a resumed run, since its first batch
         if self.progress is not None and self.train_progress_bar_id is not None:
             epoch = f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self.progress.update(self.train_progress_bar_id, description=epoch)

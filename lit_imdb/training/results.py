@@ -13,7 +13,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.core.saving import save_hparams_to_yaml
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -28,6 +28,7 @@ _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History) -> dict[str, Any]:
     """Return the metrics of a finished fit; those of the final test are added later."""
     validation = history.kept
+    logger = trainer.logger  # `trainer.log_dir` would wait for the other processes
     epochs = [epoch["seconds"] for epoch in history.epochs]
     return {
         "source": data.source,
@@ -43,13 +44,8 @@ def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History)
         "seconds": history.seconds,
         "device": str(trainer.strategy.root_device),
         "processes": trainer.world_size,
-        "run": _folder_of(trainer.logger),
+        "run": getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None),
     }
-
-
-def _folder_of(logger: Logger | None) -> str | None:
-    """Return the run folder; `Trainer.log_dir` would wait for the other processes."""
-    return getattr(logger, "log_dir", None) or (logger.save_dir if logger else None)
 
 
 def fit_rows(metrics: dict[str, Any]) -> dict[str, str]:
@@ -62,8 +58,8 @@ def fit_rows(metrics: dict[str, Any]) -> dict[str, str]:
         "dropped": unseen,
         "parameters": f"{metrics['parameters']:,}",
         "epochs": f"{metrics['epochs']}, the best was {metrics['best_epoch'] or '-'}",
-        "val accuracy": _pair(metrics["val_acc"], metrics["val_loss"]),
-        "test accuracy": _pair(metrics["test_acc"], metrics["test_loss"]),
+        "val accuracy": metric_pair(metrics["val_acc"], metrics["val_loss"]),
+        "test accuracy": metric_pair(metrics["test_acc"], metrics["test_loss"]),
         "seconds": f"{_seconds(metrics['seconds_per_epoch'])} per epoch, "
         f"{time.perf_counter() - STARTED:.1f} total",
     }
@@ -145,7 +141,7 @@ def percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.2%}"
 
 
-def _pair(accuracy: float | None, loss: float | None) -> str:
+def metric_pair(accuracy: float | None, loss: float | None) -> str:
     return f"{percent(accuracy)} (loss {'-' if loss is None else format(loss, '.4f')})"
 
 

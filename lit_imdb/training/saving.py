@@ -46,9 +46,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.global_step == 0:
             self._save(trainer)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if self._leaving:  # by now the previous step is in the log
             self._raise()
 
