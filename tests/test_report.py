@@ -245,6 +245,12 @@ def test_a_new_panel_is_a_function_and_an_entry_and_a_failing_one_warns_in_one_l
     assert float(right) == pytest.approx(results_of(folder)["test_acc"])
 
 
+def test_a_callback_may_monitor_what_the_report_measures(run: Command, corpus: Path) -> None:
+    stop = ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/roc_auc")
+    done = run(*REPORTED, "--data.source", corpus, *stop)
+    assert done.status == 0, done
+
+
 def test_a_report_that_fails_everywhere_does_not_end_the_run(
     run: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

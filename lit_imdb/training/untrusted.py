@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -64,15 +65,11 @@ _SCHEMA: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class HoldsCodeError(ValueError):
-    """The file names something other than tensors and plain values."""
-
-
 def check_archive(path: Path) -> None:
     """Check a checkpoint's archive without unpickling it.
 
     Raises:
-        HoldsCodeError: It names a function or class that no checkpoint needs.
+        UnpicklingError: It names a function or class that no checkpoint needs.
         Exception: Whatever zipfile and pickletools raise on a file that is no archive.
     """
     size = path.stat().st_size
@@ -81,17 +78,15 @@ def check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        _expect(
-            stored and sum(entry.file_size for entry in entries) <= size,
-            "its parts are larger than the file",
-        )
+        fits = sum(entry.file_size for entry in entries) <= size
+        _expect(stored and fits, "its parts are larger than the file")
         pickles = [entry for entry in entries if entry.filename.lower().endswith("/data.pkl")]
         limit = max(_MAX_PICKLE, size // 10)
         _expect(len(pickles) == 1 and pickles[0].file_size <= limit, "no usable data.pkl")
         for operation, argument, _ in pickletools.genops(archive.read(pickles[0])):
             naming = "GLOBAL" in operation.name or operation.name.startswith(("INST", "EXT"))
             if naming and argument not in _NAMES:
-                raise HoldsCodeError(str(argument).replace(" ", "."))
+                raise UnpicklingError(str(argument).replace(" ", "."))
 
 
 def check_plain(content: Any) -> None:
@@ -144,14 +139,10 @@ def check_content(checkpoint: dict[str, Any], for_trainer: bool = False) -> None
     with torch.device("meta"):  # needs no memory
         net = network_of(settings)
     shapes = {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
-    weights = {k: w for k, w in checkpoint["state_dict"].items() if k.startswith("net.")}
+    weights = checkpoint["state_dict"].items()
+    found = {k: w.shape for k, w in weights if k.startswith("net.") and w.is_floating_point()}
     hint = "its weights are those of another network; of a class of your own: load(..., model=)"
-    _expect(weights.keys() == shapes.keys(), hint)
-    for name, weight in weights.items():
-        fits = weight.shape == shapes[name] and weight.is_floating_point()
-        _expect(
-            fits, f"settings and weights do not fit: {name} is not {tuple(shapes[name])}; {hint}"
-        )
+    _expect(found == shapes, hint)
 
 
 def _stays_in_its_folder(state: dict[str, Any]) -> bool:
