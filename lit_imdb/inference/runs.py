@@ -20,7 +20,9 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     Raises:
         UserError: There is no run in the folder.
     """
-    found = sorted(map(_read, _folders(Path(folder))), key=lambda run: run["date"] or "")
+    names = ("config.yaml", "results.json")
+    folders = {file.parent for name in names for file in Path(folder).rglob(name)}
+    found = sorted(map(_read, folders), key=lambda run: run["date"] or "")
     if not found:
         raise UserError(
             f"no run in {folder}: train one with `python train.py`, or name its --folder"
@@ -40,16 +42,12 @@ def runs(folder: str = "logs", json: bool = False) -> None:
             f"{name.rpartition('.')[2]}\N{NO-BREAK SPACE}{value}"
             for name, value in run["changed"].items()
         ]
-        unfinished = "" if run["test_acc"] is not None else "(not finished)"
-        words = ", ".join([*changed, unfinished] if unfinished else changed)
+        if run["test_acc"] is None:
+            changed.append("(not finished)")
         val = _percent(run["val_acc"]) + (" *" if run["best"] else "  ")
         when = (run["date"] or "")[5:16]
-        table.add_row(run["run"], when, words, val, _percent(run["test_acc"]))
+        table.add_row(run["run"], when, ", ".join(changed), val, _percent(run["test_acc"]))
     Console().print(table, markup=False)
-
-
-def _folders(root: Path) -> set[Path]:
-    return {path.parent for name in ("config.yaml", "results.json") for path in root.rglob(name)}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -71,21 +71,15 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
         UserError: There is no such file, or the path is an address.
     """
     runs = [run.resolve() if run.is_symlink() else run for run in run_folders(root)]
-    if ckpt_path == "best":
-        found = [file for run in runs if (file := run / "checkpoints" / "best.ckpt").is_file()]
+    if ckpt_path in ("best", "last"):
+        searched = runs if ckpt_path == "best" else runs[-1:]
+        files = [run / "checkpoints" / f"{ckpt_path}.ckpt" for run in searched]
+        found = [file for file in files if file.is_file()]
         if found:
             return found[-1]
         raise UserError(
-            f"no best checkpoint in {root}: train one with `python train.py`, "
-            "or name a file with --ckpt_path FILE"
-        )
-    if ckpt_path == "last":
-        path = runs[-1] / "checkpoints" / "last.ckpt" if runs else root
-        if path.is_file():
-            return path
-        raise UserError(
-            f"no last checkpoint in {f'the newest run {runs[-1]}' if runs else root}: "
-            "nothing was trained yet, start with `python train.py fit`"
+            f"no {ckpt_path} checkpoint in {files[-1].parent if files else root}: train one with "
+            "`python train.py`, or name a file with --ckpt_path FILE"
         )
     if "://" in ckpt_path:
         raise UserError(
