@@ -117,7 +117,7 @@ TABLES = [
     ("csv", "", "both labels are needed"),
     ("csv", "text,label\nfine,1\nbad,4", "data row 2: label '4' is outside 0/1 (or neg/pos); map"),
     ("csv", "text,label\nfine,", "label '' is outside"),
-    ("csv", 'text,label\n"",1\n" ",0', "too few reviews are labelled neg (0)"),
+    ("csv", 'text,label\n"",1\n" ",0', "too few reviews labelled neg, 0"),
     ("csv", "text,label\na,1\nb,0", "too few"),
     ("csv", "text,label" + "\na,1\na,0" * 50, "texts equal"),
     ("csv", "text,label\nfine, but long,1", "line 2: 3 columns, expected 2 as in"),

@@ -101,10 +101,7 @@ class ImdbDataModule(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         rows = len(self.splits["train"])
         if rows < self.batch_size:
-            raise UserError(
-                f"{rows} training reviews are fewer than a batch: expected at least "
-                f"{self.batch_size}; add reviews or lower --data.batch_size"
-            )
+            raise UserError(f"{rows} training reviews are fewer than a batch (--data.batch_size)")
         # --trainer.overfit_batches needs the same few batches in each epoch
         overfit = getattr(self.trainer, "overfit_batches", 0)
         return self._loader("train", torch.initial_seed() % 2**32, reshuffle=not overfit)

@@ -9,7 +9,7 @@ from reprlib import repr as short_repr
 from lit_imdb.data import tables
 from lit_imdb.errors import UserError, explain
 
-_TABLES = tables.READERS.keys() - {".txt"}
+_TABLES = [ending for ending in tables.READERS if ending != ".txt"]
 _FOLDERS = {"neg": 0, "pos": 1}
 _LABELS = {
     **dict.fromkeys(("neg", "negative", "0", "0.0", "false"), 0),
@@ -74,10 +74,7 @@ class Files:
         label = short_repr(row[self.label_column])
         number = _LABELS.get(label.strip("' ").lower())
         if number is None:
-            raise UserError(
-                f"{place}: label {label} is outside 0/1 (or neg/pos); map stars to 0 and 1, and "
-                "leave the middle out"
-            )
+            raise UserError(f"{place}: label {label} is outside 0/1 (or neg/pos); map it to them")
         return number
 
 
@@ -88,9 +85,7 @@ def _find(name: str) -> dict[str, list[Path]]:
         if root.is_file():
             return {"train": [root]}
         if not root.is_dir():
-            raise UserError(
-                f"no such file or folder: {name:.200} (--data.source takes auto, hub, package)"
-            )
+            raise UserError(f"no such file or folder: {name:.200} (or auto, hub, package)")
         if (root / "train").is_dir():
             found = {split: _texts_in(root / split) for split in ("train", "test")}
         elif (root / "neg").is_dir():
@@ -98,10 +93,8 @@ def _find(name: str) -> dict[str, list[Path]]:
         else:
             found = _tables_in(root)
     if not found["train"]:
-        raise UserError(
-            f"no reviews in {name}: expected train|test/pos|neg/*.txt, pos|neg/*.txt, or .csv, "
-            ".tsv, .jsonl or .parquet files with columns text and label"
-        )
+        expected = f"train|test/pos|neg/*.txt, pos|neg/*.txt, or tables ({', '.join(_TABLES)})"
+        raise UserError(f"no reviews in {name}: expected {expected}")
     return found
 
 

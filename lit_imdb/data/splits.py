@@ -50,8 +50,5 @@ def _mark_tails(splits: np.ndarray, labels: np.ndarray, fraction: float, number:
         rows = np.flatnonzero((splits == TRAIN) & (labels == label))
         count = round(len(rows) * fraction)
         if count == 0:
-            raise UserError(
-                f"too few reviews are labelled {name} ({len(rows)}) to hold out {fraction:.0%} of "
-                "them: both labels are needed, add reviews"
-            )
+            raise UserError(f"too few reviews labelled {name}, {len(rows)}: both labels are needed")
         splits[rows[-count:]] = number

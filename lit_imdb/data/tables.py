@@ -150,9 +150,7 @@ class Lines:
                 advice = "other characters before it are: mend the line"
             raise UserError(f"{place}: not {self.encoding}; {advice}") from error
         except (LookupError, ValueError) as error:
-            raise UserError(
-                f"unknown encoding {self.encoding!r}: try utf-8, cp1252 or utf-16"
-            ) from error
+            raise UserError(f"unknown encoding {self.encoding!r}: try utf-8 or cp1252") from error
 
     @property
     def place(self) -> str:

@@ -35,9 +35,7 @@ def write_answers(
     """
     ending = Path(output).suffix.lower() if output else ".jsonl"
     if ending not in FORMATS:
-        raise UserError(
-            f"{output}: unknown ending {ending!r}, expected one of {', '.join(FORMATS)}"
-        )
+        raise UserError(f"{output}: unknown ending {ending!r}, expected {', '.join(FORMATS)}")
     opened = whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer)
     advice = "write .jsonl, which takes any columns"
     with (

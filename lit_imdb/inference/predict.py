@@ -44,10 +44,7 @@ def predict(
         UserError: Neither or both of file and text, or something that cannot be read or written.
     """
     if (file is None) == (not text):
-        raise UserError(
-            "expected a file or texts: `python train.py predict reviews.csv`, "
-            '`python train.py predict --text "I loved it"` or - for standard input'
-        )
+        raise UserError("expected a file or texts: `python train.py predict FILE` or --text TEXT")
     if file is not None and file != "-" and not Path(file).exists():
         typed = shlex.quote(file)
         raise UserError(f"no file {file}; for a text `python train.py predict --text {typed}`")

@@ -24,9 +24,7 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     folders = {file.parent for name in names for file in Path(folder).rglob(name)}
     found = sorted(map(_read, folders), key=lambda run: run["date"] or "")
     if not found:
-        raise UserError(
-            f"no run in {folder}: train one with `python train.py`, or name its --folder"
-        )
+        raise UserError(f"no run in {folder}: train one, or name another --folder")
     best = max((run["val_acc"] for run in found if run["val_acc"] is not None), default=None)
     for run in found:
         run["best"] = best is not None and run["val_acc"] == best

@@ -39,9 +39,7 @@ def serve(
         from lit_imdb.inference.app import make_app
         from lit_imdb.inference.protocol import LimitedProtocol
     except ImportError as error:
-        raise UserError(
-            f"the package {error.name} is missing: pip install starlette uvicorn"
-        ) from error
+        raise UserError(f"{error.name} is missing: pip install starlette uvicorn") from error
     classifier = load(ckpt_path, device)
     classifier.predict("film")  # compiles, or loads what is compiled: not while a client waits
     classifier.explain("film")

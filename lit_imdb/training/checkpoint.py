@@ -77,15 +77,10 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
         found = [file for file in files if file.is_file()]
         if found:
             return found[-1]
-        raise UserError(
-            f"no {ckpt_path} checkpoint in {files[-1].parent if files else root}: train one with "
-            "`python train.py`, or name a file with --ckpt_path FILE"
-        )
+        place = files[-1].parent if files else root
+        raise UserError(f"no {ckpt_path} checkpoint in {place}: train one with `python train.py`")
     if "://" in ckpt_path:
-        raise UserError(
-            f"--ckpt_path {ckpt_path}: addresses are refused, since a checkpoint from the network "
-            "cannot be trusted; download it yourself and name the file"
-        )
+        raise UserError(f"{ckpt_path}: addresses are refused; name a file that you trust")
     path = Path(ckpt_path)
     if not path.is_file():
         held = "".join(f" such as {found}," for found in sorted(path.rglob("*.ckpt"))[:1])
@@ -107,14 +102,10 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
         untrusted.check_archive(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is refused: it holds more than tensors and plain values ({error!s:.80}), "
-            "which could run code here, or it is damaged; use a checkpoint that train.py wrote"
-        ) from error
+        reason = f"it holds code or is damaged ({error!s:.80})"
+        raise UserError(f"{path} is refused: {reason}; use one that train.py wrote") from error
     except Exception as error:  # a damaged file raises anything
-        raise UserError(
-            f"{path} is damaged or no checkpoint: expected a file that train.py wrote"
-        ) from error
+        raise UserError(f"{path} is damaged or no checkpoint that train.py wrote") from error
     # a value of an unexpected type raises anything, too
     advice = "train one with train.py"
     with explain(f"{path} is not a checkpoint of this program", Exception, advice=advice):
@@ -143,10 +134,7 @@ def check_resumable(path: Path, checkpoint: dict[str, Any]) -> None:
     """Raise `UserError` if training cannot go on from `checkpoint`."""
     missing = {"optimizer_states", "lr_schedulers", "callbacks"} - checkpoint.keys()
     if missing:
-        raise UserError(
-            f"{path} holds the weights alone (save_weights_only), without the state of the "
-            "optimizer: `fit` resumes from a whole checkpoint, such as last.ckpt"
-        )
+        raise UserError(f"{path} holds the weights alone: resume from last.ckpt or the like")
 
 
 def check_sizes(path: Path, checkpoint: dict[str, Any], model: Any) -> None:
@@ -160,7 +148,5 @@ def check_sizes(path: Path, checkpoint: dict[str, Any], model: Any) -> None:
         asked = model.get(name, value)
         if asked != value:
             group = "data" if name == "vocab_size" else "model"
-            raise UserError(
-                f"--{group}.{name} {asked}: the weights in {path} are for {value}; "
-                "leave it out, or retrain without --ckpt_path"
-            )
+            what = f"--{group}.{name} {asked}"
+            raise UserError(f"{what}: the weights in {path} are for {value}; leave it out")
