@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, fused, padding_of
+from lit_imdb.model.recurrence import engine_for, fused, padding_of, untraced
 
 
 def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
@@ -29,5 +29,6 @@ class _Folded:
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> Tensor:
-        logit: Tensor = self._head(self._states.last_state(ids, padding_of(ids))).squeeze(1)  # (B,)
+        states = untraced(self._states.last_state)(ids, padding_of(ids))  # (B, H)
+        logit: Tensor = self._head(states).squeeze(1)  # (B,)
         return logit

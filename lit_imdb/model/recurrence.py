@@ -97,10 +97,14 @@ def fused_words(
     from lit_imdb.model.fused import unroll  # numba takes a moment to import
 
     table = table.to(cells[0].weight_ih.dtype)
-    if torch.compiler.is_compiling():  # it cannot look into other compiled code
-        states: Tensor = torch.compiler.disable(unroll)(cells, table, ids, masks, padding, every)  # type: ignore[no-untyped-call]
-        return states
-    return unroll(cells, table, ids, masks, padding, every)
+    states: Tensor = untraced(unroll)(cells, table, ids, masks, padding, every)
+    return states
+
+
+def untraced(function: Any) -> Any:
+    """Return `function` as torch.compile is to call it: it cannot trace other compiled code."""
+    compiling = torch.compiler.is_compiling()
+    return torch.compiler.disable(function) if compiling else function  # type: ignore[no-untyped-call]
 
 
 _JIT_IS_OFF = "NUMBA_DISABLE_JIT is set" if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" else ""
