@@ -1,13 +1,16 @@
 """The commands, short flags and aliases; a parser whose errors say what was meant."""
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable
+from pydoc import locate
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 
-from lit_imdb.errors import UserError, program
+from lit_imdb.errors import UserError
 from lit_imdb.messages import in_short
 
 SHORT_FLAGS = ("accelerator", "devices", "strategy", "precision", "max_epochs", "fast_dev_run")
@@ -22,7 +25,7 @@ ALONE = {  # these need no Trainer: main() runs them without Lightning
     "serve": "Serve a web page and a JSON endpoint.",
     "runs": "List the runs.",
 }
-ALIASES = {  # what other programs call it
+_OTHER_NAMES = {  # in other programs, of flags and commands
     "epoch": "max_epochs",
     "epochs": "max_epochs",
     "num_epochs": "max_epochs",
@@ -36,6 +39,9 @@ ALIASES = {  # what other programs call it
     "evaluate": "test",
     "eval": "test",
 }
+
+# a default that is a string of an enum, such as Timer's interval, is written as that string
+yaml.SafeDumper.add_multi_representer(str, yaml.SafeDumper.represent_str)
 
 
 def full_arguments(args: list[str]) -> list[str]:
@@ -81,7 +87,7 @@ def nearest(typed: str, known: Iterable[str]) -> str:
     """
     last = typed.lstrip("-").replace("-", "_").rpartition(".")[2].lower()
     names = {name.rpartition(".")[2]: name for name in known}
-    found = difflib.get_close_matches(ALIASES.get(last, last), names, 1)
+    found = difflib.get_close_matches(_OTHER_NAMES.get(last, last), names, 1)
     return names[found[0]] if found else ""
 
 
@@ -123,9 +129,11 @@ class Parser(ArgumentParser):
             return in_short(message)
         problem, name = found.groups()
         if name in (*COMMANDS, *ALONE):
-            return f"the command comes first: {program()} {name} ..."
+            return f"the command comes first: python train.py {name} ..."
         group = "".join(f"{key}." for key in re.findall('Parser key "([^"]+)"', message))
         names = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
+        if its_class := re.search(r"Problem with given class_path '([\w.]+)'", message):
+            names += [group + key for key in inspect.signature(locate(its_class[1])).parameters]  # type: ignore[arg-type]
         near = nearest(name, [key for key in names if key.startswith(group)])
         near = "" if near == name.lstrip("-") else near  # it is one of another class
         if problem == "accept option":  # no flag is refused in these words
@@ -133,5 +141,5 @@ class Parser(ArgumentParser):
         else:
             where, dashes = f"no flag {group and '--'}{group}", "--"
             near = near.removeprefix("trainer.") if near[8:] in SHORT_FLAGS else near
-        help_ = f"; `{program()} {self.prog.rpartition(' ')[2]} --help` lists all"
+        help_ = f"; `python train.py {self.prog.rpartition(' ')[2]} --help` lists all"
         return where + name + (f": did you mean {dashes}{near}?" if near else help_)

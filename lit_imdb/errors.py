@@ -10,11 +10,12 @@ from pathlib import Path
 class UserError(Exception):
     """Something that the user can mend: what was wrong, what was expected, what to do instead.
 
-    The command line prints it on one line and exits with status 2.
+    The command line prints it on one line and exits with status 2. Commands in it are written as
+    `python train.py ...`, and shown as the program was started.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(message.split()).replace("python train.py", program()))
 
 
 @contextmanager

@@ -11,19 +11,19 @@ from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import program
 
 _RUN = {
-    "--ckpt_path": "resume or evaluate `best` or `last` of the newest run, or a file",
+    "--ckpt_path": "resume or evaluate: `best`, `last` or a file",
     "--config FILE": "settings from a YAML file; flags win",
     "--print_config": "print all settings as YAML and stop",
-    "--seed_everything": "of weights, batches and dropout [1]",
-    "--max_epochs": "epochs to train [4]",
-    "--accelerator": "cpu, gpu or auto [auto]",
+    "--seed_everything": "of weights, batches and dropout",
+    "--max_epochs": "epochs to train",
+    "--accelerator": "cpu, gpu or auto",
     "--devices, --strategy, --precision": "see docs/scaling.md",
     "--fast_dev_run": "try every part on a few batches and keep nothing",
-    "--model, --data CLASS": "your own, such as my_module.MyModel; see docs/extending.md",
-    "--optimizer, --lr_scheduler": "torch's, such as AdamW and OneCycleLR [Adam, none]",
-    "--trainer.default_root_dir": "the folder in which logs/ is written [.]",
-    "--report": "write report.html and TensorBoard's plots [true]",
-    "--checkpoint_every_n_steps": "write last.ckpt this often in an epoch [500]",
+    "--model, --data CLASS": "of your own: see docs/extending.md",
+    "--optimizer, --lr_scheduler": "torch's, such as AdamW and OneCycleLR",
+    "--trainer.default_root_dir": "the folder in which logs/ is written",
+    "--report": "write report.html and TensorBoard's plots",
+    "--checkpoint_every_n_steps": "write last.ckpt this often in an epoch",
 }
 
 
@@ -55,11 +55,11 @@ def page(command: str) -> str:
             f"usage: {program()} {command} [--FLAG VALUE ...]",
             *_wrap("", COMMANDS[command]),
             "run:",
-            *_lines(_RUN),
+            *_lines(_RUN, 27),
             "model:",
-            *_lines(model),
+            *_lines(model, 21),
             "data:",
-            *_lines(data),
+            *_lines(data, 21),
             "Lightning's Trainer, --trainer.NAME, described by --help all:",
             *_wrap("  ", ", ".join(inspect.signature(Trainer).parameters)),
         ]
@@ -76,7 +76,7 @@ def _parameters(group: str, cls: type) -> Iterator[tuple[str, str]]:
             yield f"--{group}.{name}", text + default
 
 
-def _lines(rows: Mapping[str, str], width: int = 27) -> list[str]:
+def _lines(rows: Mapping[str, str], width: int) -> list[str]:
     return [line for name, text in rows.items() for line in _wrap(f"  {name:<{width}}  ", text)]
 
 

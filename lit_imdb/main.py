@@ -108,6 +108,5 @@ def _stop(error: Exception) -> None:
     message = str(error) if isinstance(error, UserError) else mistake(error)
     status = 2 if message else 1
     message = message or f"{type(error).__name__}: {error} (LIT_IMDB_DEBUG=1 shows where)"
-    message = message.replace("python train.py", program())
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status) from None
