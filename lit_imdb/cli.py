@@ -32,6 +32,10 @@ from lit_imdb.training.saving import (
 from lit_imdb.training.tensorboard import RunLogger, log_hparams
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
+_KEEPS_NOTHING = {
+    "fast_dev_run": "every part of the program ran on a few batches",
+    "barebones": "trained without logs and checkpoints",
+}
 
 
 class CLI(SettingsCLI):
@@ -57,11 +61,10 @@ class CLI(SettingsCLI):
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
             if trainer[name] == 0:
                 raise UserError(f"--trainer.{name} 0: expected more than 0")
-        if trainer.barebones:
-            raise UserError(
-                "--trainer.barebones true: a run here has logs and checkpoints, which barebones "
-                "forbids; leave it out"
-            )
+        if trainer.barebones:  # Lightning refuses it beside these
+            trainer.logger = trainer.logger or False
+            trainer.enable_progress_bar = trainer.enable_progress_bar or False
+            trainer.log_every_n_steps = 0
         if self.subcommand != "fit" or trainer.fast_dev_run or trainer.logger is False:
             self.save_config_callback = None  # it belongs to a run folder, and there is none
 
@@ -78,7 +81,7 @@ class CLI(SettingsCLI):
             else:
                 kwargs["enable_progress_bar"] = False  # a log file has no use for it
         logger = config.logger
-        if self.subcommand != "fit":
+        if self.subcommand != "fit" or config.barebones:
             callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
             logger = logger or False
             kwargs["enable_checkpointing"] = False
@@ -128,9 +131,10 @@ class CLI(SettingsCLI):
         """Train, test the best checkpoint and report."""
         self.trainer.fit(model, datamodule, ckpt_path=self.ckpt_path, weights_only=True)
         show_why_it_stopped(self.trainer)
-        if self.config.fit.trainer.fast_dev_run:
-            print("fast_dev_run: every part of the program ran on a few batches; nothing is kept")
-            return
+        for name, done in _KEEPS_NOTHING.items():
+            if self.config.fit.trainer[name]:
+                print(f"{name}: {done}; nothing is kept")
+                return
         best = self.best.best_model_path
         if best and not self.history.epochs:  # processes that are gone have trained: ddp_spawn
             last = read_checkpoint(Path(best).with_name("last.ckpt"))
@@ -174,9 +178,12 @@ class CLI(SettingsCLI):
     def _report(self, split: str, found: Sequence[Mapping[str, float]]) -> None:
         if not self.trainer.is_global_zero:
             return
-        if not found:
-            raise UserError(f"no batch was evaluated: leave out --trainer.limit_{split}_batches 0")
-        (metrics,) = found
+        metrics: dict[str, float] = dict(*found)
+        if not metrics:
+            raise UserError(
+                f"nothing was measured: leave out --trainer.limit_{split}_batches 0 and "
+                "--trainer.barebones true"
+            )
         rows = {
             "source": self.datamodule.source,
             f"{split} reviews": f"{len(self.datamodule.splits[split]):,}",
@@ -190,7 +197,7 @@ class CLI(SettingsCLI):
         if self.trainer.loggers:
             config, default = (
                 json.loads(self.parser.dump(settings, format="json"))
-                for settings in (self.config, self.parser.parse_args(["fit"]))
+                for settings in (self.config, self.default)
             )
             metrics["changed"] = results.changes(config["fit"], default["fit"])
             used = {"model": self.model.hparams, "data": self.datamodule.hparams}

@@ -49,6 +49,7 @@ class SettingsCLI(LightningCLI):
         ckpt_path: The file that --ckpt_path means. It is None in `config`: Lightning would let the
             checkpoint win over the command line.
         checkpoint: Its content.
+        default: The configuration without any flag.
     """
 
     def __init__(self, args: list[str]) -> None:
@@ -95,11 +96,14 @@ class SettingsCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; with a checkpoint, parse again with its settings below the command line's."""
+        """Parse what was given, then put it above the defaults or a checkpoint's settings."""
         command, *flags = full_arguments(args)
         if any(flag.partition("=")[0] == "--model.vocab_size" for flag in flags):
             raise UserError("--model.vocab_size follows the data: use --data.vocab_size")
-        self.config = parser.parse_args([command, *flags])
+        self.default = parser.parse_args([command])
+        shows = [flag for flag in flags if flag.startswith("--print_config")]  # and ends
+        given = self._given(command, [flag for flag in flags if flag not in shows])
+        self.config = parser.parse_args([command, *_above(given), *shows])
         asked = self.config[command].ckpt_path or (None if command == "fit" else "best")
         if asked is None:
             return
@@ -110,9 +114,6 @@ class SettingsCLI(LightningCLI):
         if command == "fit":
             check_resumable(path, self.checkpoint)
             saved["seed_everything"] = self.checkpoint["training"]["seed"]
-            # `--trainer.callbacks+=X`: X must not come on top of the X that the run has already
-            for name in (flag.partition("+=")[0] for flag in flags if "+=" in flag):
-                saved.get("trainer", {}).pop(name.removeprefix("--trainer."), None)
         else:
             saved = {key: saved[key] for key in _CLASSES if key in saved}
         for key, settings in (
@@ -120,21 +121,37 @@ class SettingsCLI(LightningCLI):
             ("model", self.checkpoint["hyper_parameters"]),
         ):
             saved[key] = _with(settings, saved.get(key) or self.config[command][key].as_dict())
-        if command != "fit" and any(flag.startswith("--data.source") for flag in flags):
+        if command != "fit" and "source" in given["data"].get("init_args", {}):
             saved["data"]["init_args"].pop("encoding", None)  # wrong letters are no error
-        below = [command, "--config", json.dumps(saved)]
         try:
-            before = parser.parse_args(below)[command]
+            before = parser.parse_args([command, *_above(saved)])[command]
         except UserError as error:
             raise UserError(
                 f"{path} has settings that this version does not know: {error!s:.200}"
             ) from error
-        self.config = parser.parse_args([*below, *flags])
+        self.config = parser.parse_args([command, *_above(saved), *_above(given)])
         now = self.config[command]
         now.ckpt_path = None
         check_sizes(path, self.checkpoint, now.model.init_args)
         if command == "fit":
             self._check_resumption(path, before, now)
+
+    def _given(self, command: str, flags: list[str]) -> dict[str, Any]:
+        """Return what `flags` say, without any default.
+
+        Otherwise a class of one's own would take over defaults of `LitSentiment`, such as lr.
+        """
+        usual = [f"--{key}={path}" for key, path in _CLASSES.items()]
+        config = self.parser.parse_args([command, *usual, *flags], defaults=False)
+        text = self.parser.dump(config, "json", skip_unset=False, skip_validation=True)
+        given: dict[str, Any] = json.loads(text)[command]
+        for key, path in _CLASSES.items():
+            if given[key]["class_path"] == path:
+                del given[key]["class_path"]  # a checkpoint may have another
+            else:
+                default = {"class_path": given[key]["class_path"]}
+                self.parser.set_defaults({f"{command}.{key}": default})
+        return given
 
     @property
     def logs(self) -> Path:
@@ -179,6 +196,11 @@ class SettingsCLI(LightningCLI):
         ]
         if shown:
             rank_zero_warn(f"resuming with other settings than before: {', '.join(shown)}")
+
+
+def _above(config: dict[str, Any]) -> list[str]:
+    """Return the flags that put a configuration above what was parsed before."""
+    return ["--config", json.dumps(config)]
 
 
 def _with(settings: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:

@@ -118,9 +118,14 @@ def test_the_best_checkpoint_is_the_one_that_is_tested(run: Run, corpus: Path) -
     assert f"{results['test_acc']:.2%}" in tested.out
 
 
-def test_a_quick_check_leaves_no_run_behind(run: Run, corpus: Path, workspace: Path) -> None:
-    done = run("--fast_dev_run", "true", *TINY, "--data.source", corpus)
+@pytest.mark.parametrize("flag", ["--fast_dev_run", "--trainer.barebones"])
+def test_a_quick_check_leaves_no_run_behind(
+    flag: str, run: Run, corpus: Path, workspace: Path
+) -> None:
+    done = run(flag, "true", *TINY, "--data.source", corpus)
     assert done.status == 0, done
+    assert "nothing is kept" in done.out
+    assert "warning" not in done.err
     assert {name.split("/")[0] for name in files_in(workspace)} == {"cache", "corpus.csv"}
 
 
