@@ -1,7 +1,9 @@
 """What somebody adds: each is one place (docs/extending.md)."""
 
+import asyncio
 import copy
 import dataclasses
+import json
 import pickle
 import re
 import shutil
@@ -16,6 +18,7 @@ import yaml
 from conftest import ROOT, TINY, Output, Trained, make_reviews, results_of, run_script
 from prepared import data_of
 from pytorch_lightning import Trainer
+from pytorch_lightning.tuner import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -146,7 +149,24 @@ def gru(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [*TINY, "--checkpoint_every_n_steps", "5", "--config", str(tmp_path / "gru.yaml")]
 
 
-def test_the_recipe_of_a_gru_trains_tests_resumes_loads_and_answers(
+def served(classifier: lit_imdb.SentimentClassifier, text: str) -> Any:
+    """Returns what POST /predict answers, without a connection."""
+    app = pytest.importorskip("lit_imdb.inference.app").make_app(classifier, ["*"])
+    headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": json.dumps({"text": text}).encode()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return json.loads(sent[-1]["body"])
+
+
+def test_the_recipe_of_a_gru_trains_tests_resumes_loads_answers_and_serves(
     run: Callable[..., Output],
     fails: Callable[..., str],
     corpus: Path,
@@ -183,6 +203,8 @@ def test_the_recipe_of_a_gru_trains_tests_resumes_loads_and_answers(
     assert answers == [lit_imdb.load().predict("a lovely film")]
     with pytest.raises(UserError, match="class of your own"):
         lit_imdb.load("alone.ckpt")
+    (answer,) = answers[0]
+    assert served(lit_imdb.load(), "a lovely film")["label"] == answer.label
 
 
 def test_an_lstm_is_unrolled_as_torch_does() -> None:
@@ -244,8 +266,10 @@ def test_without_numbas_compiler_the_plain_loop_runs_and_says_so(
 ) -> None:
     monkeypatch.setattr("lit_imdb.model.recurrence._JIT_IS_OFF", "NUMBA_DISABLE_JIT is set")
     net = SentimentRNN(9, 3, 2).eval()
-    with pytest.warns(UserWarning, match="NUMBA_DISABLE_JIT is set: training by the plain loop"):
-        assert engine_for("auto", torch.device("cpu"), net.cells) is reference
+    with pytest.warns(UserWarning, match="NUMBA_DISABLE_JIT is set: training by the plain") as told:
+        found = [engine_for("auto", torch.device("cpu"), net.cells) for _ in range(2)]
+    assert found == [reference, reference]
+    assert len(told) == 1
 
 
 def test_public_classes_can_be_copied_pickled_and_loaded(trained: Trained) -> None:
@@ -258,6 +282,18 @@ def test_public_classes_can_be_copied_pickled_and_loaded(trained: Trained) -> No
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         torch.testing.assert_close(other(ids), model(ids))
         assert other.hparams == model.hparams
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
+def test_lightnings_tuner_finds_a_rate_and_a_batch_size(corpus: Path) -> None:
+    model = LitSentiment(vocab_size=60, embedding_dim=8, hidden_dim=8)
+    data = lit_imdb.ImdbDataModule(str(corpus), vocab_size=60, max_length=8, batch_size=8)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    tuner = Tuner(Trainer(max_epochs=1, accelerator="cpu", **quiet))  # type: ignore[arg-type]
+    tuner.scale_batch_size(model, data, max_trials=2, steps_per_trial=1)
+    assert data.batch_size == data.hparams["batch_size"] == 4
+    tuner.lr_find(model, data, num_training=20)
+    assert model.lr == model.hparams["lr"] not in (0.001, None)
 
 
 @pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")

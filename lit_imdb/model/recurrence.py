@@ -16,6 +16,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -125,9 +126,14 @@ def engine_for(name: str, device: torch.device, cells: Cells) -> Engine:
         return ENGINES[chosen]
     if name == "auto":
         if chosen == "fused" and _JIT_IS_OFF:
-            warnings.warn(f"{_JIT_IS_OFF}: training by the plain loop", stacklevel=2)
+            _warn_once(f"{_JIT_IS_OFF}: training by the plain loop")
         return reference
     raise UserError(f"--model.engine {name}: expected {misfit}")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
 
 
 def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
