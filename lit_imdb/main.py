@@ -53,6 +53,9 @@ def _run(args: list[str]) -> None:
     elif asks_help and args[-1] != "all":
         print(page(full_arguments(args)[0]))
     else:
+        full_arguments(args)  # raises if there is no such command
+        if os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_LOCALID", "0") == "0":
+            print("loading PyTorch and Lightning", file=sys.stderr, flush=True)
         gc.disable()  # importing torch and Lightning makes a million objects that stay
         from lit_imdb.cli import run
 

@@ -144,7 +144,7 @@ def error_line(done: Output) -> str:
     assert done.status == 2, done
     *before, line = done.err.splitlines(keepends=True)
     assert line.startswith("error: "), done.err
-    progress = ("preparing the reviews", "training on", "epoch ")
+    progress = ("loading PyTorch", "preparing the reviews", "training on", "epoch ")
     assert all(other.startswith(progress) for other in before), done.err
     return line
 

@@ -176,9 +176,9 @@ def test_what_was_asked_for_is_told_and_nothing_else(
     done = run("--data.source", corpus, *TINY, "--max_epochs", "9", "--config", "mine.yaml")
     assert done.status == 0
     told = [line.split()[0] for line in done.err.splitlines()]
-    assert told == ["preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
+    assert told == ["loading", "preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
     told = [line.split()[0] for line in trained.output.err.splitlines()]
-    assert told == ["preparing", "training", "epoch", "epoch"]
+    assert told == ["loading", "preparing", "training", "epoch", "epoch"]
 
 
 def test_help_lists_the_commands_and_version_is_told(run: Callable[..., Output]) -> None:

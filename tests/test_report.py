@@ -98,10 +98,11 @@ class Page(html.parser.HTMLParser):
 # --- what a run leaves ---
 
 
-def test_log_files_get_a_line_when_data_are_prepared_and_one_for_each_epoch(
+def test_log_files_get_a_line_at_once_one_when_data_are_prepared_and_one_for_each_epoch(
     reported: Trained,
 ) -> None:
     lines = reported.output.err.splitlines()
+    assert lines[0] == "loading PyTorch and Lightning"
     assert sum(line.startswith("preparing the reviews (") for line in lines) == 1
     metrics = r"loss [\d.]+ acc [\d.]+ %"
     epochs = [

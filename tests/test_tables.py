@@ -173,7 +173,7 @@ def test_the_command_says_it_in_one_line(run: Run) -> None:
     Path(name).write_text('{"text": "fine", "label": "x"}')
     done = run("--data.source", name, *TINY)
     assert done.status == 2
-    preparing, error = done.err.splitlines()
+    _, preparing, error = done.err.splitlines()
     assert preparing == "preparing the reviews (sent error: all is well.jsonl), once"
     assert "label 'x' is outside 0/1 (or neg/pos)" in error
 
