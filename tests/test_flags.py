@@ -101,9 +101,10 @@ def test_overfitting_has_the_same_batches_in_every_epoch(
 
 def test_a_run_without_a_test_batch_says_so(run: Run, fails: Fails, corpus: Path) -> None:
     none = ("--trainer.limit_test_batches", "0")
-    done = run("fit", *TINY, "--data.source", corpus, *none)
+    done = run("fit", *TINY, "--report", "true", "--data.source", corpus, *none)
     assert done.status == 0
     assert "- (loss -)" in done.out
+    assert "there is no report.html" in done.err
     assert "leave out --trainer.limit_test_batches 0" in fails("test", *none)
 
 

@@ -79,7 +79,8 @@ class Report(Callback):
             module: Has the weights.
             results: The content of `results.json`.
         """
-        if self._tested is None:  # without a test no weights are the ones that count
+        if self._tested is None:
+            rank_zero_warn("there is no report.html: this process has tested no review")
             return
         run = Run(module.net, trainer.datamodule, self._history, self._tested)
         writer, step = _writer(trainer), trainer.global_step
