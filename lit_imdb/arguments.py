@@ -135,7 +135,7 @@ class Parser(ArgumentParser):
         if its_class := re.search(r"Problem with given class_path '([\w.]+)'", message):
             names += [group + key for key in inspect.signature(locate(its_class[1])).parameters]  # type: ignore[arg-type]
         near = nearest(name, [key for key in names if key.startswith(group)])
-        near = "" if near == name.lstrip("-") else near  # it is one of another class
+        near = "" if near == group + name.lstrip("-") else near  # it is one of another class
         if problem == "accept option":  # no flag is refused in these words
             where, dashes = f"--config {' or '.join(self.files)}: no setting ", ""
         else:

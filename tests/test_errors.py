@@ -40,6 +40,7 @@ MISTAKES = {
     "--seed 3": "did you mean --seed_everything?",
     "--gpus 1": "did you mean --devices?",
     "--nonsense": "no flag --nonsense; `python train.py fit --help` lists all\n",
+    "--model lit_imdb.model.ngrams.LitNGrams --model.dropout 0": "no flag --model.dropout; `py",
     "test": "the command comes first: python train.py test ...",
     # values
     "--model.lr abc": "--model.lr abc: expected a number\n",
