@@ -1,5 +1,6 @@
 """Small corpora with learnable words, and ways to run the program on them; all offline."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,7 @@ TINY = [
     *("--model.embedding_dim", "8", "--model.hidden_dim", "8", "--model.lr", "0.02"),
 ]
 REPORTED = [*TINY, "--report", "true"]
+RUN = Path("logs/imdb/version_0")  # of the first run in a folder
 
 Review = tuple[str, int]
 
@@ -108,15 +111,14 @@ def corpus(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "corpus.csv", make_reviews(100))
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
+def command(*args: object) -> Output:
     """Runs the command line in this process."""
     from lit_imdb.main import main
 
-    def run_here(*args: object) -> Output:
-        capsys.readouterr()
-        status = 0
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    status = 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
         try:
             main([str(arg) for arg in args])
         except SystemExit as stop:
@@ -124,9 +126,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        return Output(status, *capsys.readouterr())
+    return Output(status, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
-    return run_here
+
+@pytest.fixture
+def run() -> Callable[..., Output]:
+    return command
 
 
 @pytest.fixture
@@ -186,13 +191,18 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One tiny run, trained once for every test that only looks at it."""
-    folder = tmp_path_factory.mktemp("trained")
-    corpus = write_csv(folder / "corpus.csv", make_reviews(100))
-    output = train_py(
-        *(*REPORTED, "--data.source", corpus), cwd=folder, XDG_CACHE_HOME=str(folder / "cache")
-    )
+    return train_in(tmp_path_factory.mktemp("trained"), make_reviews(100))
+
+
+def train_in(folder: Path, reviews: list[Review], *flags: str) -> Trained:
+    corpus = write_csv(folder / "corpus.csv", reviews)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("COLUMNS", "200")
+        output = command(*REPORTED, *flags, "--data.source", corpus)
     assert output.status == 0, output
-    return Trained(folder, folder / "logs/imdb/version_0", output, corpus, folder / "cache")
+    return Trained(folder, folder / RUN, output, corpus, folder / "cache")
 
 
 def results_of(run: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from lit_imdb.errors import UserError
 from lit_imdb.model import fused, kernels, threads
 from lit_imdb.model.folded import fold
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, padding_of
+from lit_imdb.model.recurrence import engine_for
 from lit_imdb.model.threads import single_torch_thread
 
 Gradients = dict[str, Tensor]
@@ -92,46 +91,18 @@ def test_the_tutorials_sizes_train_as_in_the_plain_loop() -> None:
         assert (found - expected[name]).norm() <= 1e-5 * expected[name].norm(), name
 
 
-def test_the_backward_pass_is_the_derivative() -> None:
-    torch.manual_seed(0)
-    cells = [nn.RNNCell(3, 4).double(), nn.RNNCell(4, 4).double()]
-    table = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    ids = torch.tensor([[0, 3, 3], [4, 1, 0]])
-    masks = [torch.rand(2, 3, dtype=torch.float64), torch.rand(2, 4, dtype=torch.float64)]
-    weights = [w for cell in cells for w in cell.parameters()]
-
-    def last(*_: Tensor) -> Tensor:
-        return fused.unroll(cells, table, ids, masks, padding_of(ids))
-
-    assert torch.autograd.gradcheck(last, (table, *weights))
-
-
-@pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
-def test_the_number_of_threads_changes_no_digit(
-    seed: int | None, set_threads: Callable[[int], None]
-) -> None:
-    torch.manual_seed(0)
-    net, ids = SentimentRNN(50, 20, 24), torch.randint(50, (130, 9))  # 5 parts
+def test_the_number_of_threads_changes_no_digit(set_threads: Callable[[int], None]) -> None:
     found = []
     for number in (1, 2, 3, 8):
         set_threads(number)
+        torch.manual_seed(0)
+        net, ids = SentimentRNN(), torch.randint(10_000, (130, 9))  # 5 parts
         with single_torch_thread():
-            found.append(gradients_of(net, "fused", ids, seed))
+            first = {"folded": fold(net)(ids), **net.state_dict()}
+            found.append({**first, **gradients_of(net, "fused", ids, seed=3)})
     for other in found[1:]:
         for name, value in found[0].items():
             assert torch.equal(other[name], value), name
-
-
-def test_a_new_network_is_the_same_with_any_number_of_threads(
-    set_threads: Callable[[int], None],
-) -> None:
-    found = []
-    for number in (1, 2):
-        set_threads(number)
-        torch.manual_seed(1)
-        found.append(SentimentRNN().state_dict())
-    for name, value in found[0].items():
-        assert torch.equal(found[1][name], value), name
 
 
 def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int], None]) -> None:
@@ -179,8 +150,9 @@ def test_copies_and_mixed_precision_work() -> None:
     for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         torch.testing.assert_close(other(ids), expected, atol=0, rtol=0)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = net(ids)
+        logits, folded = net(ids), fold(net)
     torch.testing.assert_close(logits.float(), expected, atol=0.02, rtol=0)
+    torch.testing.assert_close(folded(ids), fold(net)(ids), atol=0, rtol=0)  # in full precision
     logits.float().sum().backward()
     assert net.cell0.weight_hh.grad is not None
     assert net.cell0.weight_hh.grad.dtype == torch.float32
@@ -211,24 +183,20 @@ def test_tanh_is_within_some_last_digits() -> None:
     assert ((h - expected).abs() <= 5e-7 * expected.abs()).all()
 
 
-@pytest.mark.parametrize("wrong", [-1, 9])
-def test_an_id_without_a_row_is_no_access_to_memory(wrong: int) -> None:
-    net = SentimentRNN(9, 6, 5, engine="fused").eval()
-    ids = torch.tensor([[1, 2, wrong]])
-    for network in (net, fold(net)):
-        with pytest.raises(IndexError, match="expected 0 to 8"):
-            network(ids)
-
-
-def test_weights_and_masks_of_other_shapes_are_no_access_to_memory() -> None:
+def test_ids_weights_and_masks_that_do_not_fit_are_no_access_to_memory() -> None:
     net, ids = SentimentRNN(9, 6, 5, engine="fused"), torch.ones(4, 3, dtype=torch.int64)
+    for wrong in (-1, 9):
+        for network in (net, fold(net)):
+            with pytest.raises(IndexError, match="expected 0 to 8"):
+                network(torch.tensor([[1, 2, wrong]]))
     for masks in ([torch.ones(3, 6), None], [None, torch.ones(4, 6)]):
         with pytest.raises(ValueError, match=r"mask . is .*: expected \(4, "):
             net(ids, masks)
     net.cell1 = nn.RNNCell(4, 5)
-    for function in (net, fold):
-        with pytest.raises(ValueError, match="cell 1 has weights"):
-            function(ids if function is net else net)
+    with pytest.raises(ValueError, match="cell 1 has weights"):
+        net(ids)
+    with pytest.raises(ValueError, match="cell 1 has weights"):
+        fold(net)
 
 
 def test_no_reviews_have_no_logits() -> None:
@@ -287,47 +255,27 @@ def test_without_a_folder_to_write_to_the_loops_compile_all_the_same(
 def test_damaged_compiled_code_is_not_used(tmp_path: Path) -> None:
     script = (
         "import torch; from lit_imdb.model.network import SentimentRNN\n"
-        "print(SentimentRNN(9, 6, 5, 0, 'fused')(torch.ones(2, 3).long()).shape)"
+        "net = SentimentRNN(9, 6, 5, 0, 'fused')\n"
+        "net(torch.ones(2, 3).long()).sum().backward(); print(net.embedding.weight.grad.shape)"
     )
-    for suffix, size in (("nbc", 100), ("nbi", 0), ("nbi", 0)):
+    for _ in range(2):
         output = run_script(script, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "kept"))
-        assert output.out == "torch.Size([2])\n", output.err
-        files = list(tmp_path.rglob(f"*.{suffix}"))
-        assert files
-        for file in files:
-            os.truncate(file, size)
+        assert output.out == "torch.Size([9, 6])\n", output.err
+        code, indexes = (sorted(tmp_path.rglob(f"*.{ending}")) for ending in ("nbc", "nbi"))
+        for file in (*code[::2], *indexes[1::2]):
+            os.truncate(file, 100 if file in code else 0)
+    assert code
+    assert len(indexes) > 1
 
 
-def test_evaluation_is_the_same_with_any_number_of_threads(
-    set_threads: Callable[[int], None],
-) -> None:
-    torch.manual_seed(0)
-    net, ids = SentimentRNN(10_000, 20, 24), torch.randint(10_000, (128, 80))
-    found = []
-    for number in (1, 2, 3, 4):
-        set_threads(number)
-        found.append(fold(net)(ids))
-    assert all(torch.equal(other, found[0]) for other in found)
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_threads_evaluate_in_the_mode_of_their_caller(
-    mode: Callable[[], AbstractContextManager[None]], set_threads: Callable[[int], None]
-) -> None:
+def test_threads_evaluate_in_the_mode_of_their_caller(set_threads: Callable[[int], None]) -> None:
     set_threads(2)
     net, ids = SentimentRNN(9, 6, 5, dropout=0, engine="fused").eval(), torch.randint(9, (70, 3))
     expected = net(ids).detach()
-    with mode():
-        for function in (net, fold(net)):
-            torch.testing.assert_close(function(ids), expected)
-
-
-def test_evaluation_within_mixed_precision_is_in_full_precision() -> None:
-    net, ids = SentimentRNN(9, 6, 5).eval(), torch.randint(9, (4, 3))
-    expected = fold(net)(ids)
-    with torch.autocast("cpu", torch.bfloat16):
-        folded = fold(net)
-    torch.testing.assert_close(folded(ids), expected, atol=0, rtol=0)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            for function in (net, fold(net)):
+                torch.testing.assert_close(function(ids), expected)
 
 
 def test_ids_are_integers_of_any_kind() -> None:
@@ -384,31 +332,3 @@ def test_a_compiled_network_asks_for_the_loops() -> None:
     for function in (net, fold(net)):
         found = torch.compile(function, backend="eager")(ids)
         torch.testing.assert_close(found, function(ids), atol=0, rtol=0)
-
-
-def test_a_review_more_changes_no_gradient_of_an_infinite_weight() -> None:
-    net, found = SentimentRNN(9, 6, 5, dropout=0, engine="fused"), []
-    with torch.no_grad():
-        net.cell0.weight_ih[0, 0] = torch.inf
-    for reviews in (7, 8):
-        net.zero_grad()
-        net(torch.ones(reviews, 1).long())[0].backward()
-        found.append(net.cell0.bias_ih.grad)
-    assert torch.equal(*found)
-    assert found[0].isfinite().all()
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
-@pytest.mark.parametrize("common", [0.0, 0.9], ids=["even", "one word nearly all the time"])
-def test_the_parts_of_an_embeddings_gradient_are_the_whole(parts: int, common: float) -> None:
-    reviews, steps, size, words, features = 11, 6, 8, 23, 5  # two blocks, the last in part empty
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(words, (reviews, steps), generator=generator)
-    ids[torch.rand(ids.shape, generator=generator) < common] = 4
-    gradients = torch.randn(2, steps, size, features, generator=generator)
-    table = torch.full((words, features), torch.nan)  # as memory may be
-    for part in range(parts):
-        kernels.sum_by_word(gradients.numpy(), ids.numpy(), part, parts, table.numpy())
-    of_each = gradients.transpose(1, 2).flatten(0, 1)[:reviews]  # (B, T, E)
-    expected = torch.zeros(words, features).index_add_(0, ids.flatten(), of_each.flatten(0, 1))
-    torch.testing.assert_close(table, expected)

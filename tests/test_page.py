@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from child import Server, serving
 from conftest import Trained
-from serving import Server, serving
 
 import lit_imdb
 

@@ -1,5 +1,8 @@
 """Several processes do the work of one: no review is left out, padded in or met twice."""
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -79,3 +82,25 @@ def test_two_processes_stop_together_resume_and_test_like_one(
     tested = run("test", "--accelerator", "cpu")
     assert f"{results['test_loss']:.4f}" in tested.out
     assert f"{results['test_acc']:.2%}" in tested.out
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_program_that_waits_for_other_nodes(corpus: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    two_nodes = ["--trainer.num_nodes", "2", "--data.source", str(corpus)]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *TINY, *two_nodes],
+        env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+    )
+    try:
+        for _ in range(600):  # until it listens for the other node
+            time.sleep(0.1)
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        process.terminate()
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGTERM  # the shell's 143

@@ -19,8 +19,7 @@ from conftest import (
     Trained,
     make_reviews,
     results_of,
-    train_py,
-    write_csv,
+    train_in,
     write_jsonl,
 )
 from matplotlib.figure import Figure
@@ -58,12 +57,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         (text, label if number % 5 else 1 - label)
         for number, (text, label) in enumerate(make_reviews(100))
     ]
-    corpus = write_csv(folder / "corpus.csv", reviews)
-    arguments = (*REPORTED, "--data.source", corpus)
-    output = train_py(*arguments, cwd=folder, XDG_CACHE_HOME=str(folder / "cache"))
-    assert output.status == 0, output
-    assert "the report continues without" not in output.err
-    return Trained(folder, folder / "logs/imdb/version_0", output, corpus, folder / "cache")
+    trained = train_in(folder, reviews, "--trainer.log_every_n_steps", "4")
+    assert "the report continues without" not in trained.output.err
+    return trained
 
 
 def events_of(folder: Path) -> EventAccumulator:
