@@ -111,13 +111,23 @@ def corpus(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "corpus.csv", make_reviews(100))
 
 
+class Stream(io.TextIOWrapper):
+    """What is printed, in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), "utf-8", write_through=True)
+
+    def text(self) -> str:
+        return self.buffer.getvalue().decode()
+
+
 def command(*args: object) -> Output:
     """Runs the command line in this process."""
     from lit_imdb.main import main
 
     status = 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    out, err = Stream(), Stream()
     with redirect_stdout(out), redirect_stderr(err):
         try:
             main([str(arg) for arg in args])
@@ -126,7 +136,7 @@ def command(*args: object) -> Output:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return Output(status, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+    return Output(status, out.text(), err.text())
 
 
 @pytest.fixture

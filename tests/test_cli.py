@@ -1,21 +1,32 @@
 """The command line: every form of it, and what it leaves behind."""
 
 import json
-import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import ROOT, TINY, Output, Trained, make_reviews, results_of, train_py, write_csv
+from conftest import (
+    ROOT,
+    RUN,
+    TINY,
+    Output,
+    Stream,
+    Trained,
+    make_reviews,
+    results_of,
+    train_py,
+    write_csv,
+)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
 
 Run = Callable[..., Output]
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 
 def files_in(folder: Path) -> set[str]:
@@ -66,15 +77,9 @@ def test_results_json_holds_the_figures_and_where_they_come_from(trained: Traine
     assert {"git_commit", "git_dirty"} <= set(results)
 
 
-def test_hparams_name_the_source_that_was_used(trained: Trained) -> None:
+def test_settings_and_metrics_reach_tensorboard(trained: Trained) -> None:
     hparams = yaml.safe_load((trained.run / "hparams.yaml").read_text())
-    assert hparams["source"] == str(trained.corpus)
-    assert hparams["vocab_size"] == 60
-
-
-def test_curves_and_hyperparameters_reach_tensorboard(trained: Trained) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    assert (hparams["source"], hparams["vocab_size"]) == (str(trained.corpus), 60)
     seen = EventAccumulator(str(trained.run)).Reload()
     tags = set(seen.Tags()["scalars"])
     assert {"val/loss", "val/acc", "verdicts/test_loss", "verdicts/test_acc"} <= tags
@@ -83,22 +88,20 @@ def test_curves_and_hyperparameters_reach_tensorboard(trained: Trained) -> None:
 
 
 def test_training_loss_is_logged_as_often_as_asked(run: Run, corpus: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     args = [*TINY, "--data.source", corpus, "--trainer.log_every_n_steps", "3"]
     assert run(*args).status == 0
-    seen = EventAccumulator("logs/imdb/version_0").Reload()
+    seen = EventAccumulator(str(RUN)).Reload()
     assert [point.step for point in seen.Scalars("train/loss")] == [2, 5, 8, 11, 14, 17]
     assert all(0 <= point.value <= 1 for point in seen.Scalars("train/acc"))
 
 
 def test_the_same_seed_gives_the_same_numbers_twice_and_another_does_not(
-    run: Run, corpus: Path
+    run: Run, trained: Trained
 ) -> None:
-    for seed in (3, 3, 4):
-        done = run("fit", *TINY, "--data.source", corpus, "--seed_everything", seed)
-        assert done.status == 0
-    runs = [results_of(Path(f"logs/imdb/version_{number}")) for number in range(3)]
+    for seed in (1, 4):
+        flags = ("--data.source", trained.corpus, "--seed_everything", seed)
+        assert run("fit", *TINY, *flags).status == 0
+    runs = [results_of(trained.run), results_of(RUN), results_of(RUN.with_name("version_1"))]
     figures = [tuple(r[n] for n in ("val_loss", "test_loss", "val_acc", "test_acc")) for r in runs]
     assert figures[0] == figures[1]
     assert figures[0] != figures[2]
@@ -109,10 +112,9 @@ def test_the_best_checkpoint_is_the_one_that_is_tested(run: Run, corpus: Path) -
     # A rate that spoils the network later on: the last weights are not the best ones.
     args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
     assert run("fit", *args).status == 0
-    folder = Path("logs/imdb/version_0")
-    results = results_of(folder)
-    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
-    assert best["epoch"] == results["best_epoch"] - 1
+    results = results_of(RUN)
+    best = torch.load(RUN / "checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == results["best_epoch"] - 1 < 4
     tested = run("test", "--accelerator", "cpu")
     assert f"{results['test_loss']:.4f}" in tested.out
     assert f"{results['test_acc']:.2%}" in tested.out
@@ -132,32 +134,24 @@ def test_a_quick_check_leaves_no_run_behind(
 # --- forms of the command ---
 
 FORMS = {
-    "no command": [],
-    "named": ["fit"],
-    "short flag": ["--accelerator", "cpu"],
-    "short flag with =": ["--accelerator=cpu", "--max_epochs=1"],
-    "long flag": ["fit", "--trainer.accelerator", "cpu"],
-    "smoke config": ["--config", str(ROOT / "configs/smoke.yaml"), "--data.batch_size", "64"],
-    "precision and devices": ["--devices", "1", "--precision", "32-true", "--strategy", "auto"],
+    "short flags": ["--accelerator=cpu", "--devices", "1", "--precision", "32-true"],
+    "long flags": ["--trainer.accelerator", "cpu", "--trainer.strategy=auto"],
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_fit_runs(form: str, run: Run, corpus: Path) -> None:
-    start = FORMS[form]
-    command, flags = (start[:1], start[1:]) if start[:1] == ["fit"] else ([], start)
-    done = run(*command, *TINY, "--max_epochs", "1", "--data.source", corpus, *flags)
+    done = run(*TINY, "--max_epochs", "1", "--data.source", corpus, *FORMS[form])
     assert done.status == 0, done
-    results = results_of(Path("logs/imdb/version_0"))
-    assert results["config"]["fit"]["data"]["batch_size"] == (64 if "smoke" in form else 16)
+    assert results_of(RUN)["epochs"] == 1
 
 
-@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("flag", SHORT_FLAGS)
-def test_every_short_flag_means_the_long_one_on_every_command(command: str, flag: str) -> None:
-    expected = [command, f"--trainer.{flag}", "x", f"--trainer.{flag}=y"]
-    assert full_arguments([command, f"--{flag}", "x", f"--{flag}=y"]) == expected
-    assert full_arguments(expected) == expected
+def test_every_short_flag_means_the_long_one_on_every_command(flag: str) -> None:
+    for command in COMMANDS:
+        expected = [command, f"--trainer.{flag}", "x", f"--trainer.{flag}=y"]
+        assert full_arguments([command, f"--{flag}", "x", f"--{flag}=y"]) == expected
+        assert full_arguments(expected) == expected
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -169,46 +163,39 @@ def test_every_command_explains_its_settings(command: str, run: Run) -> None:
     assert "torchtext's" in done.out  # from the docstring
 
 
-@pytest.mark.parametrize("command", ["none", *COMMANDS])
-@pytest.mark.parametrize("config", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
-def test_every_config_can_be_printed_by_every_command(command: str, config: str, run: Run) -> None:
-    start = [] if command == "none" else [command]
-    done = run(*start, "--config", ROOT / "configs" / config, "--print_config")
-    assert done.status == 0, done
-    printed = yaml.safe_load(done.out)
-    expected = yaml.safe_load((ROOT / "configs" / config).read_text())
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_can_be_printed_and_trains(config: str, run: Run, corpus: Path) -> None:
+    path = ROOT / "configs" / config
+    printed = yaml.safe_load(run("--config", path, "--print_config").out)
+    expected = yaml.safe_load(path.read_text())
     max_length = expected.get("data", {}).get("max_length", 80)
     assert printed["data"]["init_args"]["max_length"] == max_length
     for name, value in expected.get("trainer", {}).items():
         assert printed["trainer"][name] == value
-
-
-@pytest.mark.parametrize("config", sorted(p.name for p in (ROOT / "configs").glob("*.yaml")))
-def test_every_config_trains(config: str, run: Run, corpus: Path) -> None:
-    path = ROOT / "configs" / config
     small = [arg for arg in TINY if "max_epochs" not in arg and arg != "2"]
     limits = ["--trainer.limit_train_batches", "2", "--data.source", corpus]
     done = run("fit", *small, "--config", path, *limits)  # another class drops the network's sizes
     assert done.status == 0, done
 
 
-def test_a_printed_config_can_be_used_again(run: Run, corpus: Path) -> None:
-    args = [*TINY, "--data.source", corpus, "--max_epochs", "1"]
-    Path("mine.yaml").write_text(run(*args, "--print_config").out)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_a_config(command: str, run: Run) -> None:
+    for config in CONFIGS:
+        done = run(command, "--config", ROOT / "configs" / config, "--print_config")
+        assert done.status == 0, done
+
+
+def test_a_printed_config_and_a_runs_own_can_be_used_again(run: Run, corpus: Path) -> None:
+    own = ["--max_epochs", "1", "--trainer.callbacks+=ModelCheckpoint"]
+    Path("mine.yaml").write_text(run(*TINY, "--data.source", corpus, *own, "--print_config").out)
     assert run("--config", "mine.yaml").status == 0
-    saved = yaml.safe_load(Path("logs/imdb/version_0/config.yaml").read_text())
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())
     assert saved["model"]["init_args"]["hidden_dim"] == 8
-    assert run("fit", "--config", "logs/imdb/version_0/config.yaml").status == 0
-    first, second = (results_of(Path(f"logs/imdb/version_{n}")) for n in (0, 1))
-    assert first["test_loss"] == second["test_loss"]
-
-
-def test_a_runs_config_can_be_used_by_the_other_commands(run: Run, corpus: Path) -> None:
-    args = [*TINY, "--data.source", corpus, "--trainer.callbacks+=ModelCheckpoint"]
-    assert run(*args).status == 0
-    results = results_of(Path("logs/imdb/version_0"))
-    done = run("test", "--config", "logs/imdb/version_0/config.yaml")
-    assert f"{results['test_loss']:.4f}" in done.out, done
+    done = run("test", "--config", RUN / "config.yaml")
+    assert f"{results_of(RUN)['test_loss']:.4f}" in done.out, done
+    assert run("fit", "--config", RUN / "config.yaml").status == 0
+    again = results_of(RUN.with_name("version_1"))
+    assert results_of(RUN)["test_loss"] == again["test_loss"]
 
 
 def test_a_flag_wins_over_a_config_and_a_later_config_over_an_earlier(
@@ -295,40 +282,19 @@ def test_command_line_wins_over_checkpoint_and_checkpoint_over_defaults(
     assert seen["tokenizer"] == "words"  # a default
 
 
-def test_a_later_run_is_the_newest(run: Run, corpus: Path) -> None:
-    for _ in range(11):  # version_10 comes after version_9
-        Path("logs/imdb").mkdir(parents=True, exist_ok=True)
-        Path(f"logs/imdb/version_{_}").mkdir()
-    assert run(*TINY, "--data.source", corpus, "--max_epochs", "1").status == 0
-    assert Path("logs/imdb/version_11/checkpoints/best.ckpt").is_file()
-    assert "version_11" in run("test", "--accelerator", "cpu").out
-
-
-def test_fit_goes_on_in_the_newest_run_folder(run: Run, corpus: Path) -> None:
-    args = [*TINY, "--data.source", corpus]
-    assert run("fit", *args, "--max_epochs", "1").status == 0
-    done = run("fit", *args, "--max_epochs", "3", "--ckpt_path", "last")
-    assert done.status == 0, done
-    assert os.listdir("logs/imdb") == ["version_0"]
-    whole = run("fit", *args, "--max_epochs", "3")
-    assert whole.status == 0
-    resumed, straight = (results_of(Path(f"logs/imdb/version_{n}")) for n in (0, 1))
-    assert resumed["epochs"] == 3
-    for name in ("val_loss", "test_loss", "best_epoch"):
-        assert resumed[name] == straight[name], name
-    last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert (last["epoch"], last["global_step"]) == (2, 27)
-
-
-def test_another_root_folder_is_kept_to(run: Run, corpus: Path, workspace: Path) -> None:
+def test_a_later_run_is_the_newest_and_another_root_folder_is_kept_to(
+    run: Run, corpus: Path
+) -> None:
     root = ["--trainer.default_root_dir", "elsewhere"]
+    for number in range(11):  # version_10 comes after version_9
+        Path(f"elsewhere/logs/imdb/version_{number}").mkdir(parents=True)
     assert run("fit", *TINY, *root, "--max_epochs", "1", "--data.source", corpus).status == 0
-    assert Path("elsewhere/logs/imdb/version_0/results.json").is_file()
+    assert Path("elsewhere/logs/imdb/version_11/checkpoints/best.ckpt").is_file()
     assert not Path("logs").exists()
-    assert run("test", *root, "--accelerator", "cpu").status == 0
+    assert "version_11" in run("test", *root, "--accelerator", "cpu").out
 
 
-def test_importing_the_package_is_quick_and_its_names_are_there() -> None:
+def test_the_packages_names_are_there() -> None:
     import lit_imdb
 
     for name in ("ImdbDataModule", "LitSentiment", "SentimentRNN"):
@@ -342,7 +308,7 @@ def test_a_run_without_validation_is_tested_and_reported(
 ) -> None:
     done = run(*TINY, "--data.source", corpus, "--trainer.limit_val_batches", "0")
     assert done.status == 0, done.err
-    results = results_of(Path("logs/imdb/version_0"))
+    results = results_of(RUN)
     assert results["val_acc"] is None
     assert results["test_acc"] > 0.5
 
@@ -352,11 +318,11 @@ def test_a_terminal_shows_the_epochs_above_a_bar_of_one_line_that_counts_every_b
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")  # no colours
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(Stream, "isatty", lambda self: True)
     bar = ("--trainer.enable_progress_bar", "true", "--trainer.log_every_n_steps", "1")
     done = run(*TINY, *bar, "--data.source", corpus)
     assert done.status == 0, done.err
-    batches = results_of(Path("logs/imdb/version_0"))["reviews"]["train"] // 16  # TINY's size
+    batches = results_of(RUN)["reviews"]["train"] // 16  # TINY's size
     assert batches % 10  # the last batch is not one at which the bar is drawn anyway
     line = next(line for line in done.err.splitlines() if line.startswith("Epoch 2/2"))
     metrics = r"loss: [\d.]+ acc: [\d.]+ val/acc: [\d.]+"
