@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, Output, Trained, error_line, train_py, write_jsonl
+from conftest import ROOT, TINY, Output, Trained, write_jsonl
 
 from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import UserError
@@ -21,22 +21,16 @@ Fails = Callable[..., str]
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
     for flag in ("--accelerator", "--trainer.accelerator"):
-        for value in ("gpu", "cuda"):
-            assert "--accelerator cpu" in fails(flag, value, "--data.source", corpus)
+        assert "--accelerator cpu" in fails(flag, "gpu", "--data.source", corpus)
 
 
 MISTAKES = {
     # names of other programs, and slips
     "--epoch 2": "--epoch: did you mean --max_epochs?",
-    "--epochs 2": "--epochs: did you mean --max_epochs?",
     "--max-epochs 1": "did you mean --max_epochs?",
-    "--max_epoch 1": "did you mean --max_epochs?",
     "--lr 0.1": "did you mean --model.lr?",
-    "--batch_size 3": "did you mean --data.batch_size?",
     "--batch-size=3": "did you mean --data.batch_size?",
-    "--hidden_dim 3": "did you mean --model.hidden_dim?",
     "--model.hiden_dim 32": "did you mean --model.hidden_dim?",
-    "--data.sorce package": "did you mean --data.source?",
     "--seed 3": "did you mean --seed_everything?",
     "--gpus 1": "did you mean --devices?",
     "--nonsense": "no flag --nonsense; `python train.py fit --help` lists all\n",
@@ -44,33 +38,26 @@ MISTAKES = {
     "test": "the command comes first: python train.py test ...",
     # values
     "--model.lr abc": "--model.lr abc: expected a number\n",
-    "--model.lr 0": "--model.lr",
     "--model.lr nan": "--model.lr",
     "--model.engine turbo": "--model.engine turbo: expected auto, reference, fused or cudnn\n",
     "--model.hidden_dim 0": "hidden_dim",
-    "--model.embedding_dim -1": "embedding_dim",
     "--model.dropout 1": "dropout",
-    "--model.dropout -0.5": "dropout",
-    "--data.tokenizer letters": "tokenizer",
     "--data.batch_size many": "--data.batch_size many: expected a whole number\n",
     "--data.batch_size 0": "batch_size",
+    "--data.batch_size 500": "144 training reviews are fewer than a batch",
     "--data.val_fraction 1": "val_fraction",
-    "--data.val_fraction -0.1": "val_fraction",
     "--data.vocab_size 2": "vocab_size",
     "--data.max_length 0": "max_length",
     "--data.source missing/path": "missing/path",
     "--checkpoint_every_n_steps 0": "expected a number above 0, not 0",
     "--report maybe": "--report maybe: expected true or false\n",
-    "--max_epochs soon": "--trainer.max_epochs soon: expected a whole number\n",
     "--max_epochs -5": "max_epochs",
     "--precision 17": "--trainer.precision 17: expected 64, 32, 16, ",
     "--accelerator abacus": "abacus",
-    "--devices 0": "devices",
     "--devices x": "devices",
     "--strategy psychic": "psychic",
     "--trainer.devices": "devices",
     "--trainer.deterministic foo": "expected true, false or warn\n",
-    "--trainer.limit_train_batches -3": "limit_train_batches",
     "--trainer.accumulate_grad_batches 0": "accumulate_grad_batches 0: expected more than 0",
     "--trainer.val_check_interval 100": "`val_check_interval` (100) must be less",
     "--trainer.barebones true --trainer.logger true": "barebones=True, logger=True",
@@ -109,6 +96,7 @@ def test_a_mistake_is_one_line_that_says_what_was_meant(
         ("predict 'I loved it'", "`python train.py predict --text 'I loved it'`"),
         ("predict -t 'I loved it'", "-t: did you mean --text?"),
         ("export --formt onnx", "did you mean --format?"),
+        ("export --format tflite", "tflite"),
     ],
 )
 def test_an_unknown_command_or_use_names_the_right_one(typed: str, said: str, fails: Fails) -> None:
@@ -203,27 +191,12 @@ def test_the_first_screen_of_help_has_every_flag_of_the_readme(
     assert "--trainer.accumulate_grad_batches" in run("fit", "--help", "all").out
 
 
-def test_fewer_reviews_than_a_batch_says_which_flag(fails: Fails, corpus: Path) -> None:
-    line = fails("--data.source", corpus, *TINY, "--data.batch_size", "500")
-    assert "144 training reviews are fewer than a batch" in line
-    assert "--data.batch_size" in line
-
-
-def test_a_wrong_test_part_is_found_in_other_commands_too(
+def test_a_wrong_label_is_found_in_other_commands_too(
     fails: Fails, trained: Trained, tmp_path: Path
 ) -> None:
     write_jsonl(tmp_path / "odd.jsonl", [("fine", 7)])
     ckpt = trained.run / "checkpoints/best.ckpt"
-    for command in ("validate", "test"):
-        line = fails(command, "--ckpt_path", ckpt, "--data.source", "odd.jsonl")
-        assert "label 7" in line
-
-
-def test_the_real_command_prints_one_line_and_nothing_else(workspace: Path) -> None:
-    done = train_py("--data.source", "missing", cwd=workspace)
-    assert "missing" in error_line(done)
-    assert done.out == ""
-    assert not (workspace / "logs").exists()
+    assert "label 7" in fails("test", "--ckpt_path", ckpt, "--data.source", "odd.jsonl")
 
 
 def test_a_traceback_is_there_for_who_asks(
