@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,6 +203,14 @@ class Trained(NamedTuple):
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One tiny run, trained once for every test that only looks at it."""
     return train_in(tmp_path_factory.mktemp("trained"), make_reviews(100))
+
+
+@pytest.fixture
+def finished(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that run, in the working folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(trained.cache))
+    shutil.copytree(trained.run, RUN)
+    return RUN
 
 
 def train_in(folder: Path, reviews: list[Review], *flags: str) -> Trained:

@@ -33,8 +33,7 @@ def folders(root: Path) -> set[Path]:
         {"vocab_size": 20},
         {"max_length": 4},
         {"val_fraction": 0.3},
-        {"text_column": "title"},
-        {"label_column": "other"},
+        {"text_column": "title", "label_column": "other"},
         {"encoding": "cp1252"},
         {"vocabulary": ["<pad>", "<unk>", "lovely", "awful"]},
     ],
@@ -86,7 +85,6 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bit flipped": lambda folder: flip_a_bit(folder / "train.ids"),
     "truncated": lambda folder: os.truncate(folder / "train.ids", 100),
     "missing": lambda folder: (folder / "counts.json").unlink(),
-    "a manifest of garbage": lambda folder: (folder / "manifest.json").write_bytes(b"\xff{"),
     "a manifest of nothing": lambda folder: (folder / "manifest.json").write_text("{}"),
     "a foreign file": lambda folder: (folder / "foreign.txt").write_text("hello"),
 }
@@ -133,9 +131,8 @@ def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path, tmp_pat
     process.join()
     unfinished = [path for path in folders(tmp_path / "own") if cache.damage_in(path)]
     assert [path.name.startswith(".") for path in unfinished] == [True]
-    preparation(
-        Path("corpus.csv"), Path("own")
-    ).open()  # the dead process's lock does not hold it up
+    # the dead process's lock does not hold it up
+    preparation(Path("corpus.csv"), Path("own")).open()
     assert not any(cache.damage_in(path) for path in folders(tmp_path / "own"))
 
 

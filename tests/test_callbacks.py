@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, Output, results_of
+from conftest import RUN, TINY, Output, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -16,7 +16,6 @@ CHANGE_WEIGHTS = {
     "StochasticWeightAveraging": {"swa_lrs": 0.01, "swa_epoch_start": 1},
     "ModelPruning": {"pruning_fn": "l1_unstructured", "amount": 0.3},
 }
-RUN = Path("logs/imdb/version_0")
 
 
 def config_with(callback: str, **settings: Any) -> str:
@@ -38,8 +37,7 @@ def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
     tested = run("test", "--config", RUN / "config.yaml")
     assert f"{results['test_loss']:.4f}" in tested.out, tested
     assert f"{results['test_acc']:.2%}" in tested.out
-    for command in ("predict --text great", f"predict {corpus} --output a.csv", "export"):
-        assert run(*command.split()).status == 0
+    assert run("predict", "--text", "great").status == 0
     resumed = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
     assert resumed.status == 0, resumed
     callbacks = yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["callbacks"]

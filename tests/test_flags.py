@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import REPORTED, TINY, Output, results_of
+from conftest import REPORTED, RUN, TINY, Output, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -24,7 +24,7 @@ Fails = Callable[..., str]
 def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus: Path) -> None:
     args = [*TINY, "--data.source", corpus, "--max_epochs", "4", "--model.lr", "0.3"]
     assert run("fit", *args, "--trainer.val_check_interval", "2").status == 0  # 9 steps an epoch
-    folder = Path("logs/imdb/version_0")
+    folder = RUN
     results = results_of(folder)
     best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert best["global_step"] % 9, "the best one is to be within an epoch: choose another rate"
@@ -39,7 +39,7 @@ def test_a_checkpoint_callback_of_ones_own_is_not_what_is_tested(run: Run, corpu
     args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
     same = ("--trainer.callbacks.monitor=val/acc", "--trainer.callbacks.mode=max")  # as our own
     assert run("fit", *args, "--trainer.callbacks+=ModelCheckpoint", *same).status == 0
-    results = results_of(Path("logs/imdb/version_0"))
+    results = results_of(RUN)
     assert results["best_epoch"] < 5, "the last weights are to be worse: choose another rate"
     assert f"{results['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
 
@@ -50,36 +50,27 @@ def test_without_checkpoints_the_last_weights_are_what_the_table_tells_of(
     args = [*TINY, "--data.source", corpus, "--max_epochs", "5", "--model.lr", "0.3"]
     done = run("fit", *args, "--trainer.enable_checkpointing", "false")
     assert "5, the best was -" in done.out
-    folder = Path("logs/imdb/version_0")
+    folder = RUN
     seen = EventAccumulator(str(folder)).Reload()
     accuracies = [point.value for point in seen.Scalars("val/acc")]
     assert max(accuracies) in accuracies[:-1], "an earlier one is to be the best: another rate"
     assert results_of(folder)["val_loss"] == seen.Scalars("val/loss")[-1].value
 
 
-def test_without_tensorboards_events_the_table_does_not_send_one_there(
-    run: Run, corpus: Path
-) -> None:
-    logger = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "mylogs")
-    done = run("fit", *TINY, "--data.source", corpus, *logger)
-    assert done.status == 0
-    assert "mylogs" in done.out
-    assert "view with" not in done.out
-
-
+@pytest.mark.usefixtures("finished")
 @pytest.mark.parametrize("loggers", [["CSVLogger"], ["TensorBoardLogger", "CSVLogger"]])
 def test_a_run_of_another_logger_has_results_and_is_the_newest(
     loggers: list[str], run: Run, corpus: Path
 ) -> None:
     made = [{"class_path": name, "init_args": {"save_dir": f"my{name}"}} for name in loggers]
     Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"logger": made}}))
-    args = ("fit", *TINY, "--data.source", corpus, "--max_epochs", "1")
-    for more in ([], ["--config", "mine.yaml"]):
-        assert run(*args, *more).status == 0
+    args = (*TINY, "--data.source", corpus, "--max_epochs", "1", "--config", "mine.yaml")
+    done = run("fit", *args)
+    assert done.status == 0, done
+    assert ("view with" in done.out) == ("TensorBoardLogger" in loggers)
     folder = Path(f"my{loggers[0]}/lightning_logs/version_0")
-    loss = results_of(folder)["test_loss"]
     tested = run("test", "--accelerator", "cpu")
-    assert f"{loss:.4f}" in tested.out
+    assert f"{results_of(folder)['test_loss']:.4f}" in tested.out
     assert f"{folder}/checkpoints/best.ckpt" in "".join(re.findall(r"[\w./-]+", tested.out))
 
 
@@ -111,7 +102,7 @@ def test_a_run_without_a_test_batch_says_so(run: Run, fails: Fails, corpus: Path
 def test_epochs_without_a_line_in_the_log_have_no_training_figures(run: Run, corpus: Path) -> None:
     args = [*TINY, "--data.source", corpus, "--max_epochs", "4"]  # of 9 steps
     assert run("fit", *args, "--trainer.log_every_n_steps", "15").status == 0
-    last = torch.load("logs/imdb/version_0/checkpoints/last.ckpt", weights_only=True)
+    last = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
     epochs = last["callbacks"]["History"]["epochs"]
     assert ["train/acc" in epoch for epoch in epochs] == [False, True, False, True]
 
@@ -136,5 +127,5 @@ def test_accumulated_batches_have_masks_of_their_own_and_one_line_a_step(
     assert run("fit", *REPORTED, "--data.source", corpus, *flags).status == 0
     assert len(set(seeds)) == len(seeds) == 18
     assert len(lines) == 6  # of 4, 4 and 1 batches
-    events = EventAccumulator("logs/imdb/version_0").Reload()
+    events = EventAccumulator(str(RUN)).Reload()
     assert [e.step for e in events.Scalars("train/gradient_norm")] == [0, 1, 2, 3, 4, 5]

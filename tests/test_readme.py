@@ -89,7 +89,10 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        assert command("--data.source", "package", "--max_epochs", "2", "--report", "false").status == 0
+        assert (
+            command("--data.source", "package", "--max_epochs", "2", "--report", "false").status
+            == 0
+        )
     return folder
 
 

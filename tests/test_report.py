@@ -292,18 +292,16 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
     assert "onerror=alert" in page.text  # shown as what it is
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_cell_is_short_text_without_controls_or_markup(
-    text: str, reported: Trained
-) -> None:
-    cleaned = clean(text)
-    assert len(cleaned) <= 1001
-    assert cleaned.isprintable()
-    cleaned.encode()
-    shown = Shown("", "", Table(["a", text], [[text, [(text, 1.0)]]]))
-    page = Page(html_of(results_of(reported.run), {"": [shown]}))
-    assert not {"script", "img"} & set(page.tags)
-    assert {"th", "td", "bdi", "span"} < set(page.tags)
+def test_a_hostile_cell_is_short_text_without_controls_or_markup(reported: Trained) -> None:
+    for text in HOSTILE:
+        cleaned = clean(text)
+        assert len(cleaned) <= 1001
+        assert cleaned.isprintable()
+        cleaned.encode()
+        shown = Shown("", "", Table(["a", text], [[text, [(text, 1.0)]]]))
+        page = Page(html_of(results_of(reported.run), {"": [shown]}))
+        assert not {"script", "img"} & set(page.tags)
+        assert {"th", "td", "bdi", "span"} < set(page.tags)
 
 
 # --- the numbers behind the panels ---

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, TINY, Output, make_reviews, write_acl_imdb, write_csv
+from conftest import TINY, Output, make_reviews, run_script, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
 from lit_imdb.data.tables import MAX_CHARACTERS, batches_of, read_rows
@@ -86,24 +85,18 @@ def test_own_columns_count_in_fit_and_in_a_test_without_flags(run: Run) -> None:
     for name, encoding in (("IMDB Dataset.csv", "cp1252"), ("other.csv", "utf-8")):
         Path(name).write_text("\n".join(["review,sentiment", *rows]), encoding)
     own = ("--data.text_column", "review", "--data.label_column", "sentiment")
-    own = ("--data.source", "IMDB Dataset.csv", *own)
-    assert "--data.encoding (predict" in run(*TINY, *own).err
-    assert run(*TINY, *own, "--data.encoding", "cp1252").status == 0
+    own = (*TINY, "--max_epochs", "1", "--data.source", "IMDB Dataset.csv", *own)
+    assert "--data.encoding (predict" in run(*own).err
+    assert run(*own, "--data.encoding", "cp1252").status == 0
     # the encoding is that of this file: another would be read without an error, but wrong
-    losses = [
-        [
-            line
-            for line in run("test", "--accelerator", "cpu", *other).out.splitlines()
-            if "loss" in line
-        ]
+    test = ("test", "--accelerator", "cpu")
+    first, second = (
+        [line for line in run(*test, *other).out.splitlines() if "loss" in line]
         for other in ((), ("--data.source", "other.csv"))
-    ]
-    assert losses[0] == losses[1] != []
-    # nothing is written elsewhere
-    assert {path.name for path in Path().iterdir()} - {"IMDB Dataset.csv", "other.csv"} == {
-        "cache",
-        "logs",
-    }
+    )
+    assert first == second != []
+    written = {path.name for path in Path().iterdir()} - {"IMDB Dataset.csv", "other.csv"}
+    assert written == {"cache", "logs"}
 
 
 # --- tables that are not ---
@@ -111,7 +104,6 @@ def test_own_columns_count_in_fit_and_in_a_test_without_flags(run: Run) -> None:
 TABLES = [
     ("csv", "review,label\nfine,1", "data row 1: expected a text in the column 'text', found {'l"),
     ("csv", "review,label\nfine,1", "name the column with --data.text_column"),
-    ("csv", "text, label\nfine,1", "no column 'label', only {' label': '1', 'text': 'fine'}"),
     ("csv", "text,y\nfine,1", "name the label's column with --data.label_column"),
     ("csv", "text~label\nfine~1", "found {'text~label': 'fine~1'}"),
     ("csv", "", "both labels are needed"),
@@ -123,26 +115,18 @@ TABLES = [
     ("csv", "text,label\nfine, but long,1", "line 2: 3 columns, expected 2 as in"),
     ("csv", 'text,label\n"a,1', "line 2: broken CSV"),
     ("csv", "a," * 10**6 + "text,label\n1", "more than one column 'a'"),
-    ("csv", "text,label\na," + "a" * 2**20, "is outside 0/1"),
     ("csv", "text,label\ncafé,1\n".encode("cp1252"), "line 1: not utf-8; name its encoding"),
     ("csv", "text,label\ncafé,1\n".encode() + b"\xe9,1", "characters before it are: mend the line"),
-    ("csv", "text,label\nfine,1".encode("utf-16-le"), "for example utf-16-le"),
     ("csv", "text,label\ncafé,1".encode("utf-16-le"), "for example utf-16-le"),
     ("csv", b"PK\x03\x04\x14\x00\x06\x00!\xb5U0#", "it is no text"),
     ("csv.gz", b"text,label\nfine,1", "odd.csv.gz: Not a gzipped file"),
     ("csv.gz", gzip.compress(table().encode(), mtime=0)[:-9], "ended before the end"),
     ("docx", "text", "expected one of .csv, .tsv, .jsonl, .parquet"),
     ("parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "not a readable Parquet"),
-    ("jsonl", '{"text": "a", "label": null}', "data row 1: label None"),
     ("jsonl", '{"text": "a", "label": ' + "9" * 5000, "broken JSON"),
     ("jsonl", '{"text": "a", "label": ' + "[" * 900 + "]" * 900 + "}", "label [[["),
     ("jsonl", '{"text": 5, "label": 1}', "found {'label': 1, 'text': 5}"),
-    (
-        "jsonl",
-        '[{"text": "a", "label": 1}]',
-        "line 1: broken JSON, a list; expected one object",
-    ),
-    ("jsonl", '{"text":' + "[" * 100_000, "line 1: broken JSON"),
+    ("jsonl", '[{"text": "a"}]', "line 1: broken JSON, a list; expected one object"),
     ("jsonl", b'{"' + MEGABYTE + b'": 1}', "expected a text in the column 'text'"),
 ]
 
@@ -211,11 +195,10 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pos/99_1.txt": (gigabyte(b"", MEGABYTE), TOO_LONG),
 }
 READ_ALL = """
-import sys
 from pathlib import Path
 from lit_imdb.data.source import open_source
 from lit_imdb.data.tables import read_rows
-for name in sys.argv[1:]:
+for name in names:
     try:
         folder = "pos/" in name
         found = open_source(".").reviews() if folder else read_rows(Path(name))
@@ -232,9 +215,8 @@ def test_a_row_of_a_gigabyte_is_refused_in_little_memory(tmp_path: Path) -> None
         (tmp_path / folder).mkdir()
     for name, (write, _) in BOMBS.items():
         write(tmp_path / name)
-    command = [sys.executable, "-c", READ_ALL, *BOMBS]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    *lines, peak = subprocess.check_output(command, env=environment, text=True).splitlines()
+    script = f"names = {list(BOMBS)}\n{READ_ALL}"
+    *lines, peak = run_script(script, tmp_path).out.splitlines()
     for line, (name, (_, expected)) in zip(lines, BOMBS.items(), strict=True):
         assert expected in line
         assert line.startswith("UserError") == (expected == TOO_LONG)
