@@ -90,7 +90,7 @@ class Report(Callback):
                 if panel.of_cells and not run.net.cells:
                     continue
                 with self._guard(f"the panel {panel.title}"):
-                    content = panel.draw(run)
+                    content: Any = panel.draw(run)
                     if isinstance(content, Figure):
                         png = io.BytesIO()
                         content.savefig(png, format="png")
