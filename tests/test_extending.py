@@ -189,6 +189,8 @@ def test_the_recipe_of_a_gru_trains_tests_resumes_loads_answers_and_serves(
     for name in ("best_epoch", "val_loss", "test_loss"):
         assert whole[name] == resumed[name], (name, whole[name], resumed[name])
     assert whole["config"]["fit"]["model"]["class_path"] == "my_module.GRU"
+    assert whole["changed"]["lr_scheduler.max_lr"] == 0.01
+    assert not {"optimizer.betas", "lr_scheduler.pct_start"} & set(whole["changed"])
     last = torch.load("logs/imdb/version_1/checkpoints/last.ckpt", weights_only=True)
     (schedule,) = last["lr_schedulers"]
     assert schedule["last_epoch"] == schedule["total_steps"] == 2 * 9  # steps

@@ -37,7 +37,7 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     table.add_column("test", justify="right", no_wrap=True)
     for run in found:
         changed = [
-            f"{name.rpartition('.')[2]}\N{NO-BREAK SPACE}{value}"
+            f"{name.removesuffix('.class_path').rpartition('.')[2]}\N{NO-BREAK SPACE}{value}"
             for name, value in run["changed"].items()
         ]
         if run["test_acc"] is None:

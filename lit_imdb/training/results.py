@@ -1,5 +1,6 @@
 """The numbers of a run: one table on the screen, the same in `results.json`."""
 
+import inspect
 import json
 import os
 import platform
@@ -9,7 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from pydoc import locate
+from typing import Any, cast
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.core.saving import save_hparams_to_yaml
@@ -110,10 +112,19 @@ def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[s
     for name, value in config.items():
         before = default.get(name) if isinstance(default, Mapping) else None
         if isinstance(value, Mapping):
+            if before is None and "class_path" in value:  # an optimizer or a schedule
+                before = {"init_args": _defaults(value["class_path"])}
             found |= changes(value, before, prefix if name == "init_args" else f"{prefix}{name}.")
         elif value != before and prefix + name != "model.vocab_size":  # it follows data.vocab_size
             found[prefix + name] = value
     return found
+
+
+def _defaults(class_path: str) -> dict[str, Any]:
+    """Return the default of each argument of a class, as JSON has it."""
+    arguments = inspect.signature(cast(Any, locate(class_path))).parameters.values()
+    defaults = {each.name: each.default for each in arguments}
+    return {n: list(value) if isinstance(value, tuple) else value for n, value in defaults.items()}
 
 
 def write_hparams(trainer: Trainer, module: LightningModule) -> None:
