@@ -226,6 +226,6 @@ def _check_unfinished(path: Path, checkpoint: dict[str, Any], max_epochs: int | 
         return  # the test of the best checkpoint was cut off
     if reported >= trained:
         raise UserError(
-            f"the run {run} is finished after {trained} epochs: to train it further, give more, "
-            f"for example --max_epochs {trained + 2}"
+            f"the run {run} has finished: to train it further, give more epochs, for example "
+            f"--max_epochs {trained + 2}"
         )

@@ -104,7 +104,7 @@ def test_keyboard_alone_is_enough(page: Any) -> None:
     box(page).send_keys("great", Keys.TAB)
     page.switch_to.active_element.send_keys(Keys.ENTER)
     assert "Probability" in verdict(page)
-    assert page.switch_to.active_element.text == "Judge it", "the focus stays where it was"
+    assert page.switch_to.active_element.text == "Classify", "the focus stays where it was"
 
 
 def test_markup_in_an_answer_stays_text(page: Any) -> None:

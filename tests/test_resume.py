@@ -233,7 +233,7 @@ def test_a_config_file_wins_over_the_runs_own_and_a_flag_over_both(
 
 def test_a_finished_run_says_so_and_what_to_give(run: Run, fails: Fails, finished: Path) -> None:
     line = fails("fit", "--ckpt_path", "last")
-    assert "logs/imdb/version_0 is finished after 2 epochs" in line
+    assert "logs/imdb/version_0 has finished" in line
     flags = line.split("for example ")[1].split()
     assert run("fit", "--ckpt_path", "last", *flags, "--report", "false").status == 0
     assert results_of(RUN)["epochs"] == 4
