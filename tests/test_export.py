@@ -21,6 +21,7 @@ from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.origin import Origin
 from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.ngrams import NGrams
 from lit_imdb.training.checkpoint import read_checkpoint
 
 TEXTS = [
@@ -62,10 +63,10 @@ def model_of(folder: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda ids: torch.from_numpy(session.run(["logits"], {"ids": ids.numpy()})[0])
 
 
-def assert_same_logits(folder: Path, net: SentimentRNN) -> None:
+def assert_same_logits(folder: Path, net: nn.Module, vocab_size: int = 20) -> None:
     model = model_of(folder)
     for shape in SHAPES:
-        ids = torch.randint(1, net.embedding.num_embeddings, shape)  # (B, T)
+        ids = torch.randint(1, vocab_size, shape)  # (B, T)
         lengths = torch.randint(0, shape[1] + 1, (shape[0], 1))  # (B, 1)
         ids[torch.arange(shape[1]) < shape[1] - lengths] = 0  # padding in front
         with torch.no_grad():
@@ -97,15 +98,28 @@ def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
     assert_same_logits(exported[format], lit_imdb.load(best).net)
 
 
+def some_ngrams() -> NGrams:
+    net = NGrams()
+    for numbers in (net.ratio, net.weight, net.bias):
+        torch.nn.init.normal_(numbers)
+    net.ratio[0] = 0  # padding
+    return net
+
+
 @formats
-def test_a_third_cell_is_exported_too(format: str, tmp_path: Path) -> None:
-    net = ThreeCells(20, 6, 5).eval()
+@pytest.mark.parametrize(
+    ("make", "vocab_size"), [(lambda: ThreeCells(20, 6, 5), 20), (some_ngrams, 10_000)]
+)
+def test_networks_of_other_forms_are_exported_too(
+    make: Callable[[], Any], vocab_size: int, format: str, tmp_path: Path
+) -> None:
+    net = make().eval()
     if format == "onnx":
         pytest.importorskip("onnxruntime")
         write_onnx(net, tmp_path / "model.onnx")
     else:
         write_torch(net, tmp_path / "model.pt2")
-    assert_same_logits(tmp_path, net)
+    assert_same_logits(tmp_path, net, vocab_size)
 
 
 @formats

@@ -21,6 +21,11 @@ _FILES = {
     "torch": "`model.pt2`, for `torch.export.load`: ids, int64 (reviews, tokens), to logits, "
     "float32 (reviews,); any number of reviews and tokens",
 }
+_RECURRENT = (
+    "embedding ({vocab_size} x {embedding_dim}), {cells} tanh RNN cells of {hidden_dim} units,\n"
+    "  one logit"
+)
+_NGRAMS = "one number for each word, pair and triple of words; the logit is their sum and a bias"
 
 
 def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
@@ -37,6 +42,8 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
     name = Path(source).name  # not the whole path: the card goes to strangers
     note, licence = note_of(source)
     reviews = [f"{split} {count:,}" for split, count in results.get("reviews", {}).items()]
+    cells = sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"])
+    network = _RECURRENT if cells else _NGRAMS
     return Template(files("lit_imdb.inference").joinpath("card.md").read_text("utf-8")).substitute(
         title="IMDB sentiment" if known else "Sentiment",
         review="an English film review" if known else "a review",
@@ -52,13 +59,14 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
         warning=f"\n- **Warning: {origin.warning}**" if origin.warning else "",
         commit=results.get("git_commit") or "unknown",
         seed=checkpoint["training"]["seed"],
-        cells=sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"]),
+        kind="a small recurrent network" if cells else "a linear model of word pairs and triples",
+        network=network.format(**model, cells=cells),
         files=_FILES[format],
         reviews=", ".join(reviews) or _UNKNOWN,
         metrics=_metrics(origin.path, results),
         max_length=data["max_length"],
         val_fraction=f"{data['val_fraction']:.0%}",
-        **{size: model[size] for size in ("vocab_size", "embedding_dim", "hidden_dim")},
+        vocab_size=model["vocab_size"],
     )
 
 

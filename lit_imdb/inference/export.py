@@ -60,7 +60,8 @@ def export(
     path = find_checkpoint(ckpt_path)
     checkpoint, net = load_network(path)
     origin, encoder = origin_of(path, checkpoint), encoder_of(checkpoint)
-    other = other_than_tanh(net.eval().cells) if net.cells else net
+    own = hasattr(net.eval(), "onnx_graph")
+    other = other_than_tanh(net.cells) if net.cells or own else net
     if other is not None:  # for those who change the network
         raise UserError(
             f"cannot export {type(other).__name__}: expected tanh nn.RNNCells; see lit_imdb.load"

@@ -11,7 +11,9 @@ Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
     -> logits (B,)
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +23,13 @@ from lit_imdb.model.network import SentimentRNN
 # The one that brought today's RNN. Later ones only add types that this graph does not use, and
 # would shut out older runtimes, such as the last onnxruntime for Python 3.10.
 OPSET = 22
+_INT32, _BOOL = 6, 9  # onnx.TensorProto's numbers
 
 
 def write_onnx(net: SentimentRNN, path: Path) -> None:
     """Writes `net`: ids int64 (B, T) in, logits float32 (B,) out, for any B and T.
+
+    A network may bring a graph of its own, `onnx_graph`: see `NGrams`.
 
     Raises:
         UserError: The package onnx is missing.
@@ -34,12 +39,34 @@ def write_onnx(net: SentimentRNN, path: Path) -> None:
         from onnx.helper import make_node, make_tensor_value_info
     except ImportError as error:
         raise UserError("the package onnx is missing: pip install onnx onnxruntime") from error
+    own = getattr(net, "onnx_graph", None)
+    nodes, constants = own(make_node) if own else (_nodes(net, make_node), _weights(net))
+    graph = onnx.helper.make_graph(
+        nodes,
+        "sentiment",
+        [make_tensor_value_info("ids", onnx.TensorProto.INT64, ["reviews", "tokens"])],
+        [make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["reviews"])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    model = onnx.helper.make_model(
+        graph,
+        producer_name="lit-imdb",
+        opset_imports=opset,
+        ir_version=onnx.helper.find_min_ir_version_for(opset),
+    )
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _nodes(net: SentimentRNN, make_node: Callable[..., Any]) -> list[Any]:
+    """The graph's operators from `ids` to `logits`."""
     nodes = [
-        make_node("Cast", ["ids"], ["is_word"], to=onnx.TensorProto.BOOL),  # (B, T), 0 is padding
-        make_node("Cast", ["is_word"], ["words"], to=onnx.TensorProto.INT32),
+        make_node("Cast", ["ids"], ["is_word"], to=_BOOL),  # (B, T), 0 is padding
+        make_node("Cast", ["is_word"], ["words"], to=_INT32),
         make_node("CumSum", ["words", "axis"], ["words_so_far"]),
-        make_node("Cast", ["words_so_far"], ["has_begun"], to=onnx.TensorProto.BOOL),
-        make_node("Cast", ["has_begun"], ["places"], to=onnx.TensorProto.INT32),
+        make_node("Cast", ["words_so_far"], ["has_begun"], to=_BOOL),
+        make_node("Cast", ["has_begun"], ["places"], to=_INT32),
         make_node("ReduceSum", ["places", "axis_1"], ["lengths"], keepdims=0),  # (B,)
         make_node("Transpose", ["ids"], ["ids_by_token"], perm=[1, 0]),  # (T, B)
         make_node("Slice", ["ids_by_token", "end", "start", "axis_0", "step"], ["ids_reversed"]),
@@ -61,22 +88,7 @@ def write_onnx(net: SentimentRNN, path: Path) -> None:
         make_node("Gemm", ["hidden", "head_weight", "head_bias"], ["column"], transB=1),  # (B, 1)
         make_node("Squeeze", ["column", "axis_1"], ["logits"]),  # (B,)
     ]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "sentiment",
-        [make_tensor_value_info("ids", onnx.TensorProto.INT64, ["reviews", "tokens"])],
-        [make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["reviews"])],
-        [onnx.numpy_helper.from_array(array, name) for name, array in _weights(net).items()],
-    )
-    opset = [onnx.helper.make_opsetid("", OPSET)]
-    model = onnx.helper.make_model(
-        graph,
-        producer_name="lit-imdb",
-        opset_imports=opset,
-        ir_version=onnx.helper.find_min_ir_version_for(opset),
-    )
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+    return nodes
 
 
 def _weights(net: SentimentRNN) -> dict[str, np.ndarray]:
