@@ -1,6 +1,7 @@
 """Kill training with SIGKILL at random moments, resume it, and compare bit for bit.
 
     python -m benchmarks.crash --runs 20
+    python -m benchmarks.crash --runs 2 --config configs/ngrams.yaml
 
 Each resumed run must end with the same weights, optimizer state, metrics, curves and results as a
 run that was never interrupted.
@@ -151,8 +152,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crash", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/default.yaml")
     options = parser.parse_args()
-    raise SystemExit(bool(run(options.runs, options.seed)))
+    arguments = ("--config", str(options.config.resolve()), *ARGUMENTS)
+    raise SystemExit(bool(run(options.runs, options.seed, arguments)))
 
 
 if __name__ == "__main__":

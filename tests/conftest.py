@@ -27,12 +27,12 @@ ROOT = Path(__file__).parents[1]
 collect_ignore = ["fixtures"]  # what made the files there needs TensorFlow
 
 # A model and data of a size that trains in a blink; drawing the report takes longer than that.
-TINY = [
+SHORT = [
     *("--accelerator", "cpu", "--max_epochs", "2", "--trainer.enable_progress_bar", "false"),
     *("--report", "false"),
     *("--data.batch_size", "16", "--data.max_length", "8", "--data.vocab_size", "60"),
-    *("--model.embedding_dim", "8", "--model.hidden_dim", "8", "--model.lr", "0.02"),
 ]
+TINY = [*SHORT, "--model.embedding_dim", "8", "--model.hidden_dim", "8", "--model.lr", "0.02"]
 REPORTED = [*TINY, "--report", "true"]
 RUN = Path("logs/imdb/version_0")  # of the first run in a folder
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import REPORTED, RUN, TINY, Output, make_reviews, results_of, write_csv
+from conftest import REPORTED, ROOT, RUN, SHORT, TINY, Output, make_reviews, results_of, write_csv
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tensorboard.summary.writer import event_file_writer
@@ -72,11 +72,13 @@ terminate = partial(os.kill, os.getpid(), signal.SIGTERM)
 interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
 Cut = tuple[str, int, Callable[[], None], int]
 
+_EVERY_THIRD = ("--checkpoint_every_n_steps", "3")
 # Flags, and where, after how many of 9 batches an epoch, and how their run ends with which status.
 CUTS: dict[str, tuple[list[str], list[Cut]]] = {
     "validated within epochs, with a checkpoint callback of one's own": (
         [
-            *("--trainer.val_check_interval", "3", "--checkpoint_every_n_steps", "3"),
+            *TINY,
+            *("--trainer.val_check_interval", "3", *_EVERY_THIRD),
             *("--trainer.log_every_n_steps", "4", "--max_epochs", "3"),
             *("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val/loss"),
             "--trainer.callbacks.save_top_k=3",
@@ -90,6 +92,7 @@ CUTS: dict[str, tuple[list[str], list[Cut]]] = {
     ),
     "batches accumulated, every second epoch validated": (
         [
+            *TINY,
             *("--trainer.accumulate_grad_batches", "4", "--checkpoint_every_n_steps", "1"),
             *("--trainer.val_check_interval", "1", "--trainer.check_val_every_n_epoch", "2"),
         ],
@@ -99,6 +102,13 @@ CUTS: dict[str, tuple[list[str], list[Cut]]] = {
             ("training_step", 14, power_loss, 1),
         ],
     ),
+    **{
+        f"configs/{recipe}.yaml": (
+            [*SHORT, "--config", str(ROOT / f"configs/{recipe}.yaml"), *_EVERY_THIRD],
+            [("training_step", 13, power_loss, 1)],
+        )
+        for recipe in ("accurate", "ngrams")
+    },
 }
 
 
@@ -107,7 +117,7 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
     flags: str, run: Run, corpus: Path, tmp_path: Path
 ) -> None:
     extra, cuts = CUTS[flags]
-    args = ("fit", *TINY, "--data.source", corpus, *extra)
+    args = ("fit", *extra, "--data.source", corpus)
     assert run(*args).status == 0
     for number, (method, batch, kill, status) in enumerate(cuts):
         folder = tmp_path / str(number)

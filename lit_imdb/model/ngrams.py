@@ -140,19 +140,15 @@ class NGrams(nn.Module):
 
 
 class LitNGrams(LitSentiment):
-    """Trains, validates and tests the n-gram model.
+    """Trains, validates and tests the n-gram model; configs/ngrams.yaml has optimizer and schedule.
 
     Args:
-        lr: Adam's learning rate at the start; it falls to 0 along a line.
-        weight_decay: The L2 penalty, as `torch.optim.Adam` takes it.
+        lr: Adam's learning rate, where no schedule sets another.
         vocab_size: V.
     """
 
-    def __init__(
-        self, lr: float = 5e-3, weight_decay: float = 2e-4, vocab_size: int = 10_000
-    ) -> None:
+    def __init__(self, lr: float = 5e-3, vocab_size: int = 10_000) -> None:
         super().__init__(lr, vocab_size=vocab_size)
-        self.weight_decay = weight_decay
 
     def make_network(self, **network: Any) -> Any:
         return NGrams(**network)
@@ -161,11 +157,3 @@ class LitNGrams(LitSentiment):
         net: Any = self.net
         if not net.ratio.any():  # a run that resumes has them
             net.count(self.trainer.datamodule.splits["train"])  # type: ignore[attr-defined]
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(
-            self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
