@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Checkpoint, LambdaCallback
 from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
@@ -100,7 +101,9 @@ class CLI(SettingsCLI):
             if self.config.fit.report:
                 self.report = Report(self.history)
                 callbacks.append(self.report)
-        plugins = [*_as_list(config.plugins), DurableCheckpointIO()]
+        plugins = _as_list(config.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(DurableCheckpointIO())
         trainer = super().instantiate_trainer(
             logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
         )

@@ -136,6 +136,8 @@ def test_a_quick_check_leaves_no_run_behind(
 FORMS = {
     "short flags": ["--accelerator=cpu", "--devices", "1", "--precision", "32-true"],
     "long flags": ["--trainer.accelerator", "cpu", "--trainer.strategy=auto"],
+    "clipped in mixed precision": ["--precision=bf16-mixed", "--trainer.gradient_clip_val=1"],
+    "with a writer of one's own": ["--trainer.plugins", "AsyncCheckpointIO"],
 }
 
 

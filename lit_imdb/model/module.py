@@ -60,6 +60,7 @@ class LitSentiment(LightningModule):
         self.train_metrics = RunningMetrics()  # since the last log line
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
         self.test_loss, self.test_acc = MeanMetric(), BinaryAccuracy()
+        self.fuses_adam = True
         self.logs_now = False  # whether this training step has a log line
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
         self.evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
@@ -72,6 +73,11 @@ class LitSentiment(LightningModule):
         """Logits (B,) of token ids (B, T)."""
         logits: Tensor = self.net(ids)
         return logits
+
+    def setup(self, stage: str) -> None:
+        trainer = self.trainer
+        if trainer.gradient_clip_val and trainer.precision.endswith("mixed"):
+            self.fuses_adam = False  # Lightning cannot clip its gradients
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
@@ -121,7 +127,7 @@ class LitSentiment(LightningModule):
 
     def configure_optimizers(self) -> Any:
         # eps is Keras's 1e-7
-        return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=True)
+        return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=self.fuses_adam)
 
     def optimizer_step(
         self,
