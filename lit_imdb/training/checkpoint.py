@@ -78,9 +78,9 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
         if found:
             return found[-1]
         place = files[-1].parent if files else root
-        raise UserError(f"no {ckpt_path} checkpoint in {place}: train one with `python train.py`")
+        raise UserError(f"no {ckpt_path} checkpoint in {place}: start with `python train.py fit`")
     if "://" in ckpt_path:
-        raise UserError(f"{ckpt_path}: addresses are refused; name a file that you trust")
+        raise UserError(f"{ckpt_path}: addresses are refused; download it yourself")
     path = Path(ckpt_path)
     if not path.is_file():
         held = "".join(f" such as {found}," for found in sorted(path.rglob("*.ckpt"))[:1])

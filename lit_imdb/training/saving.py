@@ -2,6 +2,7 @@
 
 import math
 import signal
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -116,15 +117,13 @@ class OptimizerCheck(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for optimizer in trainer.optimizers:
-            groups = [group for group in optimizer.param_groups if group.get("fused")]
-            for weight in [weight for group in groups for weight in group["params"]]:
+            groups = [group["params"] for group in optimizer.param_groups if group.get("fused")]
+            for weight in chain.from_iterable(groups):
                 for name, value in optimizer.state.get(weight, {}).items():
                     expected = () if name == "step" else weight.shape
                     if value is not None and getattr(value, "shape", None) != expected:
-                        raise UserError(
-                            f"{trainer.ckpt_path}: the optimizer's {name} is not as large as its "
-                            "weight; use a checkpoint that this command wrote"
-                        )
+                        problem = f"the optimizer's {name} is not as large as its weight"
+                        raise UserError(f"{trainer.ckpt_path}: {problem}")
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -153,8 +152,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
             # Lightning remembers one of another folder until there is a new one
             if best and Path(str(state["dirpath"])) not in Path(best).parents:
                 state["best_model_path"] = ""
-        advice = "free some space; the checkpoints written before are good, and "
-        advice += "`python train.py fit --ckpt_path last` resumes from them"
+        advice = "free some space, then `python train.py fit --ckpt_path last` resumes"
         # torch turns a full disk into a RuntimeError
         with explain(f"cannot write {path}", OSError, RuntimeError, advice=advice):
             path.parent.mkdir(parents=True, exist_ok=True)
