@@ -57,12 +57,9 @@ class Answers:
 
     def scalars(self) -> dict[str, float]:
         """Return the area below the ROC curve and the expected calibration error."""
-        return {
-            "roc_auc": float(binary_auroc(self.probabilities, self.labels)),
-            "calibration_error": float(
-                binary_calibration_error(self.probabilities, self.labels, n_bins=_BINS)
-            ),
-        }
+        answers = self.probabilities, self.labels
+        error = binary_calibration_error(*answers, n_bins=_BINS)
+        return {"roc_auc": float(binary_auroc(*answers)), "calibration_error": float(error)}
 
     def reliability(self) -> tuple[Tensor, Tensor]:
         """Return mean probability and share of positive reviews in each bin that is not empty."""

@@ -99,9 +99,7 @@ def draw_word_space(space: WordSpace) -> Figure:
             place = place + size * (0, 0.02)  # not on top of another word
         written.append(place)
         axes.annotate(probe, point, place, ha="center", va="center", path_effects=halo, zorder=3)
-    axes.set(
-        xlim=(low[0] - 0.12 * size[0], high[0] + 0.12 * size[0]),
-        ylim=(low[1] - 0.05 * size[1], high[1] + 0.05 * size[1]),
-    )
+    axes.set_xlim(low[0] - 0.12 * size[0], high[0] + 0.12 * size[0])
+    axes.set_ylim(low[1] - 0.05 * size[1], high[1] + 0.05 * size[1])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, markerscale=3, frameon=False)
     return figure

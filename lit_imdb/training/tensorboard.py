@@ -41,8 +41,6 @@ def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, A
     columns = [HParam(long, display_name=name) for name, long in names.items()]
     shown = [Metric(name) for name in ("val/kept_acc", "verdicts/test_acc", "val/kept_loss")]
     logger.log_metrics(metrics, trainer.global_step)
-    for summary in (
-        hparams_config_pb(columns, shown),
-        hparams_pb({names[name]: value for name, value in plain.items()}),
-    ):
-        logger.experiment.file_writer.add_summary(summary)
+    add = logger.experiment.file_writer.add_summary
+    add(hparams_config_pb(columns, shown))
+    add(hparams_pb({names[name]: value for name, value in plain.items()}))
