@@ -78,7 +78,7 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
         if found:
             return found[-1]
         place = files[-1].parent if files else root
-        raise UserError(f"no {ckpt_path} checkpoint in {place}: start with `python train.py fit`")
+        raise UserError(f"no {ckpt_path} checkpoint in {place}: train one with `python train.py`")
     if "://" in ckpt_path:
         raise UserError(f"{ckpt_path}: addresses are refused; download it yourself")
     path = Path(ckpt_path)
