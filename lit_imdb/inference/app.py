@@ -52,9 +52,6 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
         "version": version("lit-imdb"),
     }
 
-    async def show_page(request: Request) -> Response:
-        return Response(page, media_type="text/html", headers=headers)
-
     async def predict(request: Request) -> Response:
         content_type = request.headers.get("content-type", "").partition(";")[0]
         if content_type != "application/json":  # a form on another site cannot send this type
@@ -67,13 +64,10 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
                 raise HTTPException(413, expected, {"Connection": "close"})
         return _json(await _answer(batches, bytes(body)))
 
-    async def show_health(request: Request) -> Response:
-        return _json(health)
-
     return Starlette(
         routes=[
-            Route("/", show_page),
-            Route("/health", show_health),
+            Route("/", Response(page, 200, headers, "text/html"), methods=["GET"]),
+            Route("/health", _json(health), methods=["GET"]),
             Route("/predict", predict, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
@@ -97,8 +91,7 @@ async def _answer(batches: Batches, body: bytes) -> dict[str, Any]:
     raise HTTPException(400, _EXPECTED)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _refuse(request: Request, error: Any) -> Response:
     return _json({"error": error.detail}, error.status_code, error.headers)
 
 

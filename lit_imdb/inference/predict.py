@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,23 +60,21 @@ def predict(
 
 
 def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | None) -> None:
-    written = unanswered = 0
+    labels: Counter[str] = Counter()
 
     def blocks() -> Iterator[tuple[list[Row], list[Prediction]]]:
-        nonlocal written, unanswered
         for rows, ids in read_ahead(reviews):
             answers = classifier.predict_ids(ids)
             yield rows, answers
-            written += len(rows)
-            unanswered += sum(not answer.label for answer in answers)
-            status.update(f"{written:,} reviews")
+            labels.update(answer.label for answer in answers)
+            status.update(f"{labels.total():,} reviews")
 
     with Console(stderr=True, quiet=output is None).status("") as status:
         write_answers(blocks(), output, Path(reviews.path))
     if output is not None:
-        without = f", {unanswered:,} of them without an answer" if unanswered else ""
-        noun = "review" if written == 1 else "reviews"
-        print(f"{written:,} {noun}{without} -> {output}", file=sys.stderr)
+        without = f", {labels['']:,} of them without an answer" if labels[""] else ""
+        noun = "review" if labels.total() == 1 else "reviews"
+        print(f"{labels.total():,} {noun}{without} -> {output}", file=sys.stderr)
 
 
 def _show(classifier: SentimentClassifier, text: str) -> None:
