@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import commands, steps
-from benchmarks.turns import ROOT
+from benchmarks import commands
+from benchmarks.timing import ROOT
 from lit_imdb import ImdbDataModule
 
 SECTIONS = ("steps", "training", "preparation", "prediction")
-NAMES = {"keras": "Keras (the tutorial's)", "jax": "JAX", "rnn_tanh": "`torch.rnn_tanh`"}
 RUNS = {
     "warm": "`python train.py`",
     "cold": "`python train.py`, nothing prepared",
@@ -73,27 +72,17 @@ def measure(folder: Path, chosen: list[str], peers: dict[str, str], quick: bool)
     for section in chosen:
         print(f"measuring: {section}", file=sys.stderr, flush=True)
         (folder / section).mkdir(exist_ok=True)
-        if section == "steps":
-            found[section] = steps.measure(folder / section, peer, quick)
-        elif section == "training":
-            tutorial = [*peer["keras"], "--whole"] if "keras" in peer else None
-            found[section] = commands.training(folder / section, tutorial, quick)
-        else:
-            found[section] = getattr(commands, section)(folder / section, quick)
+        found[section] = getattr(commands, section)(folder / section, peer, quick)
     return found
 
 
 def table(found: dict[str, Any]) -> list[str]:
     """The table in Markdown; a ratio compares with the first row of its kind."""
     rows = []
-    ours = 0.0
-    for kind, where in (("fit", "in `fit`"), ("bare", "alone")):
-        for name, answers in found.get("steps", {}).items():
-            if kind in answers[0]:
-                seconds = median(answer[kind] for answer in answers)
-                ours = ours or seconds
-                title = f"training step {where}, {NAMES.get(name, f'`{name}`')}"
-                rows.append((title, f"{1e3 * seconds:.2f} ms", f"{seconds / ours:.2f}"))
+    steps = {name: median(seconds) for name, seconds in found.get("steps", {}).items()}
+    for name in sorted(steps, key=lambda name: name.startswith("alone")):
+        ratio = steps[name] / next(iter(steps.values()))
+        rows.append((f"training step {name}", f"{1e3 * steps[name]:.2f} ms", f"{ratio:.2f}"))
     training = {name: median(seconds) for name, seconds in found.get("training", {}).items()}
     for name in (name for name in RUNS if name in training):
         ratio = training[name] / training["warm"]
@@ -124,9 +113,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     peers = dict(peer.partition("=")[::2] for peer in options.peer)
-    if set(peers) - {"keras", "jax"} or not all(peers.values()):
+    if set(peers) - set(commands.PEERS) or not all(peers.values()):
         parser.error("--peer: expected keras=PYTHON or jax=PYTHON")
-    # absolute, since workers run in another folder
+    # absolute, since they run in another folder
     peers = {name: os.path.abspath(which(python) or python) for name, python in peers.items()}
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), options.sections, peers, options.quick)

@@ -1,19 +1,18 @@
-"""Whole commands: training beside the tutorial's script, preparation, prediction."""
+"""What is measured: each command is a process of its own, and they take turns."""
 
 import csv
-import json
 import random
 import shutil
-import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.turns import ROOT, environment, last_line
+from benchmarks.timing import ROOT, run
 
 TRAIN_PY = [sys.executable, str(ROOT / "train.py")]
+ENGINES = {"`fused`": "fused", "`torch.rnn_tanh`": "cudnn", "`reference`": "reference"}
+PEERS = {"keras": "Keras (the tutorial's)", "jax": "JAX"}
 SMOKE = ["--config", str(ROOT / "configs/smoke.yaml")]
 _PREPARE = """
 import json, re, time
@@ -29,12 +28,29 @@ print(json.dumps({"seconds": seconds, "peak_mb": int(peak[1]) / 1024}))
 """
 
 
-def training(folder: Path, tutorial: list[str] | None, quick: bool) -> dict[str, Any]:
+def steps(folder: Path, peers: dict[str, list[str]], quick: bool) -> dict[str, Any]:
+    """Seconds of a training step, in `fit` and alone, of every engine and of the peers."""
+    fit = [*TRAIN_PY, "fit", "--data.source", "package", "--max_epochs", "1" if quick else "3"]
+    fit += ["--trainer.callbacks+=benchmarks.steps.Clock", "--model.engine"]
+    alone = [sys.executable, "-m", "benchmarks.steps"]
+    commands = {}
+    for name, engine in [*ENGINES.items()][: 1 if quick else None]:
+        commands[f"in `fit`, {name}"] = [*fit, engine]
+        commands[f"alone, {name}"] = [*alone, engine]
+    commands |= {f"alone, {PEERS[name]}": command for name, command in peers.items()}
+    found: dict[str, Any] = {name: [] for name in commands}
+    for _ in range(1 if quick else 7):
+        for name, command in commands.items():
+            found[name].append(run(command, folder)[1]["step"])
+    return found
+
+
+def training(folder: Path, peers: dict[str, list[str]], quick: bool) -> dict[str, Any]:
     """Seconds of the default run, without and with prepared reviews, and of the tutorial's."""
     ours = [*TRAIN_PY, "--data.source", "package", *(SMOKE if quick else [])]
     commands = {"cold": ours, "warm": ours}
-    if tutorial and not quick:
-        commands["tutorial"] = tutorial
+    if "keras" in peers and not quick:
+        commands["tutorial"] = [*peers["keras"], "--whole"]
     seconds: dict[str, Any] = {name: [] for name in commands}
     for _ in range(1 if quick else 7):
         shutil.rmtree(folder / "cache", ignore_errors=True)
@@ -43,18 +59,18 @@ def training(folder: Path, tutorial: list[str] | None, quick: bool) -> dict[str,
     return seconds
 
 
-def preparation(folder: Path, quick: bool) -> dict[str, Any]:
+def preparation(folder: Path, peers: Any, quick: bool) -> dict[str, Any]:
     """Seconds and peak memory of preparing a small corpus, several times, and a large one."""
     found: dict[str, Any] = {}
     for reviews in (500, 1000) if quick else (25_000, 25_000, 1_000_000, 25_000):
         write_corpus(folder / "reviews.csv", reviews)
         shutil.rmtree(folder / "prepared", ignore_errors=True)
-        _, output = run([sys.executable, "-c", _PREPARE], folder)
-        found.setdefault(f"{reviews:,}", []).append(json.loads(output))
+        _, prepared = run([sys.executable, "-c", _PREPARE], folder)
+        found.setdefault(f"{reviews:,}", []).append(prepared)
     return found
 
 
-def prediction(folder: Path, quick: bool) -> dict[str, Any]:
+def prediction(folder: Path, peers: Any, quick: bool) -> dict[str, Any]:
     """Seconds of labelling a file of reviews."""
     run([*TRAIN_PY, "--data.source", "package", *SMOKE], folder)
     reviews = 1000 if quick else 250_000
@@ -65,20 +81,6 @@ def prediction(folder: Path, quick: bool) -> dict[str, Any]:
         (folder / "answers.csv").unlink(missing_ok=True)
         seconds.append(run(command, folder)[0])
     return {"reviews": reviews, "seconds": seconds}
-
-
-def run(command: list[str], folder: Path) -> tuple[float, str]:
-    """Seconds and output of a command, which must succeed."""
-    log = folder / "log.txt"
-    with log.open("wb") as errors:
-        started = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=errors
-        )
-        seconds = time.perf_counter() - started
-    if done.returncode:
-        raise RuntimeError(f"{command[1:4]} ended with {done.returncode}: {last_line(log)}")
-    return seconds, done.stdout.decode()
 
 
 def write_corpus(path: Path, reviews: int) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.turns import serve
+from benchmarks.timing import print_step
 
 BATCH, WORDS, E, H = 128, 10_000, 100, 64
 KEEP, LR, EPS = 0.8, 1e-3, 1e-7
@@ -74,7 +74,7 @@ def main(path: str) -> None:
             state, loss = step(state, ids[rows], labels[rows])
         loss.block_until_ready()
 
-    serve(run)
+    print_step(run)
 
 
 if __name__ == "__main__":

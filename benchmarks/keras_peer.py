@@ -1,4 +1,4 @@
-"""The tutorial's program in TensorFlow: its training step in turns, or the whole process.
+"""The tutorial's program in TensorFlow: its training step, or the whole process.
 
     python -m benchmarks.keras_peer IDS.npz [--whole]
 
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from benchmarks.turns import serve
+from benchmarks.timing import print_step
 
 BATCH, WORDS, EMBEDDING, UNITS = 128, 10_000, 100, 64
 
@@ -61,7 +61,7 @@ def main(path: str, whole: bool) -> None:
             logs = step(batches)
         logs["loss"].numpy()
 
-    serve(run)
+    print_step(run)
 
 
 if __name__ == "__main__":

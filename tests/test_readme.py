@@ -89,10 +89,8 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        assert (
-            command("--data.source", "package", "--max_epochs", "2", "--report", "false").status
-            == 0
-        )
+        done = command("--data.source", "package", "--max_epochs", "2", "--report", "false")
+    assert done.status == 0, done
     return folder
 
 
