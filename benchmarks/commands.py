@@ -32,7 +32,8 @@ def steps(folder: Path, peers: dict[str, list[str]], quick: bool) -> dict[str, A
     """Seconds of a training step, in `fit` and alone, of every engine and of the peers."""
     fit = [*TRAIN_PY, "fit", "--data.source", "package", "--max_epochs", "1" if quick else "3"]
     fit += ["--trainer.callbacks+=benchmarks.steps.Clock", "--model.engine"]
-    alone = [sys.executable, "-m", "benchmarks.steps"]
+    freed = ["MALLOC_MMAP_THRESHOLD_=33554432", "MALLOC_TRIM_THRESHOLD_=2147483647"]  # as main.py
+    alone = ["env", *freed, sys.executable, "-m", "benchmarks.steps"]
     commands = {}
     for name, engine in [*ENGINES.items()][: 1 if quick else None]:
         commands[f"in `fit`, {name}"] = [*fit, engine]
