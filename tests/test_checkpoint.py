@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import RUN, TINY, Output, Trained, results_of, run_script
 from torch.nn.utils import prune
-from torch.optim import SGD, Adafactor, AdamW, lr_scheduler
+from torch.optim import LBFGS, SGD, Adafactor, AdamW, lr_scheduler
 
 import lit_imdb
 from lit_imdb.errors import UserError
@@ -206,14 +206,21 @@ def test_masks_that_pruning_left_apart_are_applied(changed: Callable[[Change], P
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "Adafactor": Adafactor,
-    "Adam with amsgrad": lambda weights: torch.optim.Adam(weights, amsgrad=True),
-    "ASGD": torch.optim.ASGD,
-    "fused AdamW": lambda weights: AdamW(weights, fused=True),
-    "LBFGS": lambda weights: torch.optim.LBFGS(weights, max_iter=2),
+    "LBFGS": LBFGS,
     "SGD": SGD,
-    "SGD with momentum": lambda weights: SGD(weights, lr=0.1, momentum=0.9),
-    "groups in another order": lambda weights: AdamW(
-        [{"params": weights[:3:-1], "amsgrad": True}, {"params": weights[:4], "lr": 1.0}]
+    "fused, in groups of another order": lambda weights: AdamW(
+        [{"params": weights[:3:-1], "amsgrad": True}, {"params": weights[:4], "lr": 1.0}],
+        fused=True,
+    ),
+}
+SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9),
+    "LambdaLR": lambda optimizer: lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
+    "ReduceLROnPlateau": lr_scheduler.ReduceLROnPlateau,
+    "SequentialLR": lambda optimizer: lr_scheduler.SequentialLR(
+        optimizer,
+        [lr_scheduler.MultiStepLR(optimizer, [1]), lr_scheduler.StepLR(optimizer, 2)],
+        [2],
     ),
 }
 
@@ -235,19 +242,6 @@ def test_the_state_of_an_optimizer_is_read(name: str, changed: Callable[[Change]
 
     (state,) = read_checkpoint(changed(use))["optimizer_states"]
     assert state["state"] or name == "SGD"  # which has none without momentum
-
-
-SCHEDULERS: dict[str, Callable[[Any], Any]] = {
-    "MultiStepLR": lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [1, 2]),
-    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9),
-    "LambdaLR": lambda optimizer: lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
-    "ReduceLROnPlateau": lr_scheduler.ReduceLROnPlateau,
-    "SequentialLR": lambda optimizer: lr_scheduler.SequentialLR(
-        optimizer,
-        [lr_scheduler.ConstantLR(optimizer), lr_scheduler.CosineAnnealingLR(optimizer, 5)],
-        [2],
-    ),
-}
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -324,7 +318,6 @@ WRONG: dict[str, Change] = {
     "vocabulary without padding": set_in("ImdbDataModule", "vocabulary", "a\nb"),
     "too many words": set_in("ImdbDataModule", "vocabulary", "<pad>\n<unk>" + "\na" * 2000),
     "vocabulary is missing": drop("ImdbDataModule", "vocabulary"),
-    "size is a word": set_in(SETTINGS, "hidden_dim", "abc"),
     "size is a bit too large": set_in(SETTINGS, "hidden_dim", 10**6),
     "size is beyond 64 bits": set_in(SETTINGS, "embedding_dim", 10**400),
     "size is negative": set_in(SETTINGS, "embedding_dim", -1),
@@ -337,7 +330,6 @@ WRONG: dict[str, Change] = {
     "huge length": set_in(DATA, "max_length", 10**12),
     "unknown tokenizer": set_in(DATA, "tokenizer", "os.system"),
     "NaN in the weights": set_in("state_dict", "net.head.bias", torch.tensor([NAN])),
-    "whole numbers as weights": set_in("state_dict", "net.head.bias", torch.tensor([1])),
     "a weight of another shape": set_in("state_dict", "net.head.bias", torch.zeros(2)),
     "a weight is missing": drop("state_dict", "net.head.bias"),
     "an unknown weight": set_in("state_dict", "net.extra", torch.zeros(1)),
@@ -353,9 +345,7 @@ WRONG: dict[str, Change] = {
     "optimizer is a number": set_in("optimizer_states", 0, 7),
     "no state of the training": drop("training"),
     "seed is negative": set_in("training", "seed", -1),
-    "steps are a word": set_in("global_step", "abc"),
     "version is ancient": set_in("pytorch-lightning_version", "0.9.0"),
-    "loops are a list": set_in("loops", []),
     "callbacks are a list": set_in("callbacks", []),
     "best path outside": model_checkpoint(best_model_path="/etc/passwd"),
     "best path is an address": model_checkpoint(dirpath="http://h", best_model_path="http://h/a"),
