@@ -45,6 +45,10 @@ class Output(NamedTuple):
     err: str
 
 
+Run = Callable[..., Output]
+Fails = Callable[..., str]
+
+
 def make_reviews(count: int, seed: int = 0) -> list[Review]:
     """`count` different reviews of each label, negative ones first, as IMDB has them."""
     words = {0: ("awful", "boring", "dull"), 1: ("lovely", "great", "moving")}
@@ -141,12 +145,12 @@ def command(*args: object) -> Output:
 
 
 @pytest.fixture
-def run() -> Callable[..., Output]:
+def run() -> Run:
     return command
 
 
 @pytest.fixture
-def fails(run: Callable[..., Output]) -> Callable[..., str]:
+def fails(run: Run) -> Fails:
     """Runs what must end in one line on standard error and status 2, and returns that line."""
 
     def run_and_fail(*args: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, make_reviews, write_csv
+from conftest import TINY, Fails, make_reviews, write_csv
 from prepared import data_of, preparation
 
 from lit_imdb.data import cache
@@ -144,9 +144,7 @@ def test_two_processes_build_once(corpus: Path) -> None:
     assert Path("encoded").stat().st_size == 200  # each review once
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(
-    fails: Callable[..., str], corpus: Path
-) -> None:
+def test_a_cache_that_cannot_be_written_is_one_line(fails: Fails, corpus: Path) -> None:
     Path("file").write_text("")
     line = fails(*TINY, "--data.source", corpus, "--data.cache_dir", "file/below")
     assert "--data.cache_dir" in line

@@ -1,16 +1,14 @@
 """Lightning's callbacks that change weights or settings: what is printed is of what is kept."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import RUN, TINY, Output, results_of
+from conftest import RUN, TINY, Run, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-Run = Callable[..., Output]
 CHANGE_WEIGHTS = {
     "EMAWeightAveraging": {"decay": 0.9},
     "StochasticWeightAveraging": {"swa_lrs": 0.01, "swa_epoch_start": 1},

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import RUN, TINY, Output, Trained, results_of, run_script
+from conftest import RUN, TINY, Fails, Run, Trained, results_of, run_script
 from torch.nn.utils import prune
 from torch.optim import LBFGS, SGD, Adafactor, AdamW, lr_scheduler
 
@@ -21,8 +21,6 @@ from lit_imdb.errors import UserError
 from lit_imdb.model.network import network_of
 from lit_imdb.training.checkpoint import read_checkpoint
 
-Run = Callable[..., Output]
-Fails = Callable[..., str]
 Change = Callable[[dict[str, Any]], None]
 NOT_OURS = "is not a checkpoint of this program"
 

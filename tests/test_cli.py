@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from conftest import (
     ROOT,
     RUN,
     TINY,
-    Output,
+    Run,
     Stream,
     Trained,
     make_reviews,
@@ -25,7 +24,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
 
-Run = Callable[..., Output]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 
@@ -293,7 +291,7 @@ def test_a_later_run_is_the_newest_and_another_root_folder_is_kept_to(
     assert run("fit", *TINY, *root, "--max_epochs", "1", "--data.source", corpus).status == 0
     assert Path("elsewhere/logs/imdb/version_11/checkpoints/best.ckpt").is_file()
     assert not Path("logs").exists()
-    assert "version_11" in run("test", *root, "--accelerator", "cpu").out
+    assert "version_11" in run("test", *root, "--ckpt_path", "last", "--accelerator", "cpu").out
 
 
 def test_the_packages_names_are_there() -> None:
@@ -305,9 +303,7 @@ def test_the_packages_names_are_there() -> None:
         lit_imdb.Nothing  # noqa: B018
 
 
-def test_a_run_without_validation_is_tested_and_reported(
-    run: Callable[..., Output], corpus: Path
-) -> None:
+def test_a_run_without_validation_is_tested_and_reported(run: Run, corpus: Path) -> None:
     done = run(*TINY, "--data.source", corpus, "--trainer.limit_val_batches", "0")
     assert done.status == 0, done.err
     results = results_of(RUN)
@@ -316,7 +312,7 @@ def test_a_run_without_validation_is_tested_and_reported(
 
 
 def test_a_terminal_shows_the_epochs_above_a_bar_of_one_line_that_counts_every_batch(
-    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")  # no colours
@@ -334,7 +330,7 @@ def test_a_terminal_shows_the_epochs_above_a_bar_of_one_line_that_counts_every_b
 
 
 def test_runs_lists_every_run_with_what_differs_and_marks_the_best(
-    run: Callable[..., Output], trained: Trained, workspace: Path
+    run: Run, trained: Trained, workspace: Path
 ) -> None:
     shutil.copytree(trained.run, workspace / "logs/imdb/version_0")
     worse = workspace / "logs/imdb/version_1"

@@ -4,18 +4,15 @@ import importlib.util
 import json
 import re
 import shlex
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, Output, Trained, write_jsonl
+from conftest import ROOT, TINY, Fails, Run, Trained, write_jsonl
 
 from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import UserError
-
-Fails = Callable[..., str]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -128,7 +125,7 @@ def test_a_missing_optional_package_says_how_to_install_it(fails: Fails, corpus:
 
 
 def test_a_bug_is_not_called_a_mistake_of_the_user(
-    run: Callable[..., Output], corpus: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lit_imdb.model.module import LitSentiment
 
@@ -153,7 +150,7 @@ def test_hints_name_the_program_as_it_was_called(
 
 
 def test_what_was_asked_for_is_told_and_nothing_else(
-    run: Callable[..., Output], trained: Trained, corpus: Path
+    run: Run, trained: Trained, corpus: Path
 ) -> None:
     stop = {"monitor": "val/loss", "patience": 0, "mode": "max"}
     keep = {"monitor": "val/acc", "verbose": True}
@@ -170,14 +167,14 @@ def test_what_was_asked_for_is_told_and_nothing_else(
     assert told == ["loading", "preparing", "training", "epoch", "epoch"]
 
 
-def test_help_lists_the_commands_and_version_is_told(run: Callable[..., Output]) -> None:
+def test_help_lists_the_commands_and_version_is_told(run: Run) -> None:
     for flag in ("--help", "-h", "help"):
         assert all(f"\n  {name} " in run(flag).out for name in [*COMMANDS, *ALONE])
     assert run("--version").out == f"lit-imdb {version('lit-imdb')}\n"
 
 
 def test_the_first_screen_of_help_has_every_flag_of_the_readme(
-    run: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = run("fit", "--help").out.splitlines()
@@ -199,9 +196,7 @@ def test_a_wrong_label_is_found_in_other_commands_too(
     assert "label 7" in fails("test", "--ckpt_path", ckpt, "--data.source", "odd.jsonl")
 
 
-def test_a_traceback_is_there_for_who_asks(
-    run: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_IMDB_DEBUG", "1")
     with pytest.raises(UserError, match="no such file or folder: "):
         run("--data.source", "missing")

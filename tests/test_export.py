@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Output, Trained, results_of
+from conftest import Fails, Run, Trained, results_of
 from networks import ThreeCells
 from torch import nn
 
@@ -168,7 +168,7 @@ def test_card_of_a_model_of_film_reviews_says_so(best: Path) -> None:
 
 
 def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
-    run: Callable[..., Output], best: Path, tmp_path: Path
+    run: Run, best: Path, tmp_path: Path
 ) -> None:
     checkpoint = torch.load(best, weights_only=True)
     for state in checkpoint["callbacks"].values():
@@ -189,7 +189,7 @@ def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_metrics(traine
 
 
 def test_existing_folder_is_refused_and_left_alone(
-    fails: Callable[..., str], best: Path, tmp_path: Path
+    fails: Fails, best: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").mkdir()
     assert "is there already" in fails("export", "--ckpt_path", best, "--output", "mine")
@@ -207,7 +207,7 @@ def test_failed_export_leaves_nothing_behind(
 
 @pytest.mark.parametrize("cell", [nn.GRUCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")], ids=str)
 def test_other_cells_are_not_exported(
-    cell: nn.Module, fails: Callable[..., str], best: Path, monkeypatch: pytest.MonkeyPatch
+    cell: nn.Module, fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = SentimentRNN(60, 6, 5)
     net.add_module("cell1", cell)
@@ -218,7 +218,7 @@ def test_other_cells_are_not_exported(
 
 
 def test_missing_onnx_is_one_line_that_says_what_to_install(
-    fails: Callable[..., str], best: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     line = fails("export", "--ckpt_path", best)

@@ -1,14 +1,13 @@
 """Lightning's own flags: the run does what they ask for, and the table stays true."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import REPORTED, RUN, TINY, Output, results_of
+from conftest import REPORTED, RUN, TINY, Fails, Run, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -16,9 +15,6 @@ from lit_imdb.data.loader import Batch
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import Masks
-
-Run = Callable[..., Output]
-Fails = Callable[..., str]
 
 
 def test_validations_within_an_epoch_are_told_as_what_they_are(run: Run, corpus: Path) -> None:

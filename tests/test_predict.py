@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from child import start
-from conftest import Output, Trained, error_line, make_reviews, results_of
+from conftest import Run, Trained, error_line, make_reviews, results_of
 from prepared import texts_of
 
 import lit_imdb
-
-Run = Callable[..., Output]
 
 # A null, an empty and a word-less review among others; more rows than one step takes.
 TEXTS: list[str | None] = [

@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, Output, Trained, results_of, train_py
+from conftest import ROOT, TINY, Run, Trained, results_of, train_py
 
 from lit_imdb.data.loader import BatchLoader, Split
 
@@ -51,7 +50,7 @@ def test_training_reviews_are_met_once_but_for_the_remainder(world: int) -> None
 
 @pytest.mark.slow
 def test_two_processes_stop_together_resume_and_test_like_one(
-    run: Callable[..., Output], trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(trained.cache))
     fit = ["fit", *TINY, *TWO, "--data.source", str(trained.corpus), "--max_epochs"]

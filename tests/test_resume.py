@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import REPORTED, ROOT, RUN, SHORT, TINY, Output, make_reviews, results_of, write_csv
+from conftest import (
+    REPORTED,
+    ROOT,
+    RUN,
+    SHORT,
+    TINY,
+    Fails,
+    Run,
+    make_reviews,
+    results_of,
+    write_csv,
+)
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tensorboard.summary.writer import event_file_writer
@@ -21,9 +32,6 @@ from torch import Tensor
 from benchmarks import crash
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.module import LitSentiment
-
-Run = Callable[..., Output]
-Fails = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)

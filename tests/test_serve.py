@@ -12,14 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from child import Server, serving
-from conftest import ROOT, Trained, results_of
+from conftest import ROOT, Fails, Trained, results_of
 
 import lit_imdb
 
@@ -279,7 +279,7 @@ def test_the_unit_in_the_docs_is_one_that_systemd_reads(workspace: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_wrong_address_is_one_line(fails: Callable[..., str], trained: Trained) -> None:
+def test_wrong_address_is_one_line(fails: Fails, trained: Trained) -> None:
     best = trained.run / "checkpoints/best.ckpt"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -289,7 +289,7 @@ def test_wrong_address_is_one_line(fails: Callable[..., str], trained: Trained) 
 
 
 def test_missing_package_is_one_line_that_says_what_to_install(
-    fails: Callable[..., str], trained: Trained, monkeypatch: pytest.MonkeyPatch
+    fails: Fails, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     line = fails("serve", "--ckpt_path", trained.run / "checkpoints/best.ckpt")

@@ -12,13 +12,12 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, Output, make_reviews, run_script, write_acl_imdb, write_csv
+from conftest import TINY, Run, make_reviews, run_script, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
 from lit_imdb.data.tables import MAX_CHARACTERS, batches_of, read_rows
 from lit_imdb.errors import UserError
 
-Run = Callable[..., Output]
 MEGABYTE = b"a" * 2**20
 REVIEWS = [(f"{text} café, “naïve”", label) for text, label in make_reviews(20)]
 
