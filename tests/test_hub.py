@@ -35,7 +35,7 @@ with hub_with({{name: Path(Path(name).name).read_bytes() for name in names}}) as
 for length, source in enumerate(("auto", "hub"), 1):
     start = time.monotonic()
     main(args + ["--data.source", source, "--data.max_length", str(length)])
-    assert time.monotonic() - start < 15  # the retries of datasets alone would take 23 s
+    assert time.monotonic() - start < 22  # the retries of datasets alone would take 23 s
 """
 
 
@@ -79,7 +79,7 @@ def test_a_hub_out_of_reach_leaves_the_package_with_one_warning(
         start = time.monotonic()
         with pytest.warns(UserWarning, match=f"{WARNING}.* 20 of them held out") as caught:
             module = data_of(Path("auto"))
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 10  # as long as one try without a limit takes
         with pytest.raises(UserError, match=r"cannot load stanfordnlp/imdb .*--data\.source pack"):
             data_of(Path("hub"))
     assert len(caught) == 1

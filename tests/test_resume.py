@@ -182,8 +182,7 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
     finished: Path, fails: Fails
 ) -> None:
     finished.with_name("version_1").mkdir()  # a run that was killed before its first step
-    line = fails("fit", "--ckpt_path", "last")
-    assert "no last checkpoint in logs/imdb/version_1" in line
+    assert "no last checkpoint in logs/imdb/version_1" in fails("fit", "--ckpt_path", "last")
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(
