@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Checkpoint, LambdaCallback
@@ -18,7 +17,7 @@ from lit_imdb.inference.classifier import encoder_of
 from lit_imdb.interrupts import let_the_system_stop
 from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
-from lit_imdb.settings import SettingsCLI
+from lit_imdb.settings import SettingsCLI, as_list
 from lit_imdb.training import results
 from lit_imdb.training.checkpoint import link_run, read_checkpoint, run_of
 from lit_imdb.training.history import History
@@ -33,10 +32,6 @@ from lit_imdb.training.saving import (
 from lit_imdb.training.tensorboard import RunLogger, log_hparams
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
-_KEEPS_NOTHING = {
-    "fast_dev_run": "every part of the program ran on a few batches",
-    "barebones": "trained without logs and checkpoints",
-}
 
 
 class CLI(SettingsCLI):
@@ -52,13 +47,6 @@ class CLI(SettingsCLI):
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].trainer
-        if trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-            mps = trainer.accelerator == "gpu" and torch.backends.mps.is_available()
-            if not mps:
-                raise UserError(
-                    f"no GPU is available for --accelerator {trainer.accelerator}: leave the flag "
-                    "out to take what there is, or use --accelerator cpu"
-                )
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
             if trainer[name] == 0:
                 raise UserError(f"--trainer.{name} 0: expected more than 0")
@@ -74,7 +62,7 @@ class CLI(SettingsCLI):
         config = self.config_init[self.subcommand].trainer
         saved = (self.checkpoint or {}).get("lr_schedulers", [])
         set_optimizer(self.model, self.config[self.subcommand], saved)
-        callbacks = _as_list(config.callbacks)
+        callbacks = as_list(config.callbacks)
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
         if config.enable_progress_bar is not False and not has_bar:
             if sys.stderr.isatty():
@@ -88,7 +76,7 @@ class CLI(SettingsCLI):
             kwargs["enable_checkpointing"] = False
         else:
             if logger is not False:
-                own = _as_list(None if logger is True else logger)
+                own = as_list(None if logger is True else logger)
                 has_folder = any(isinstance(each, _WITH_FOLDER) for each in own)
                 own += [] if has_folder else [self._run_logger()]
                 # the first one's folder is the run's
@@ -96,12 +84,12 @@ class CLI(SettingsCLI):
             if config.enable_checkpointing is not False and not config.fast_dev_run:
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last, LambdaCallback(on_train_start=link_run)]
-            callbacks += [self.history, LambdaCallback(on_train_start=results.write_hparams)]
-            callbacks += [OptimizerCheck(), EpochLines(self.history)]
+            hparams = LambdaCallback(on_train_start=results.write_hparams)
+            callbacks += [self.history, hparams, OptimizerCheck(), EpochLines(self.history)]
             if self.config.fit.report:
                 self.report = Report(self.history)
                 callbacks.append(self.report)
-        plugins = _as_list(config.plugins)
+        plugins = as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(DurableCheckpointIO())
         trainer = super().instantiate_trainer(
@@ -113,18 +101,15 @@ class CLI(SettingsCLI):
 
     def _run_logger(self) -> TensorBoardLogger:
         """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
-        run = run_of(self.ckpt_path) if self.ckpt_path else None
-        if run is None or self.checkpoint is None:
-            new = RunLogger(self.logs.parent, name=self.logs.name, default_hp_metric=False)
-            new.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
-            return new
-        return RunLogger(
-            run.parent.parent,
-            name=run.parent.name,
-            version=run.name,
-            default_hp_metric=False,
-            purge_step=self.checkpoint["global_step"],  # the points after it will be logged again
+        root, version, step = self.logs, None, None
+        if self.ckpt_path and self.checkpoint and (run := run_of(self.ckpt_path)):
+            # the points after the checkpoint will be logged again
+            root, version, step = run.parent, run.name, self.checkpoint["global_step"]
+        logger = RunLogger(
+            root.parent, root.name, version, default_hp_metric=False, purge_step=step
         )
+        logger.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
+        return logger
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint is not None:
@@ -134,10 +119,9 @@ class CLI(SettingsCLI):
         """Train, test the best checkpoint and report."""
         self.trainer.fit(model, datamodule, ckpt_path=self.ckpt_path, weights_only=True)
         show_why_it_stopped(self.trainer)
-        for name, done in _KEEPS_NOTHING.items():
-            if self.config.fit.trainer[name]:
-                print(f"{name}: {done}; nothing is kept")
-                return
+        if self.config.fit.trainer.fast_dev_run or self.config.fit.trainer.barebones:
+            print("it ran to the end; fast_dev_run and barebones keep nothing of a run")
+            return
         best = self.best.best_model_path
         if best and not self.history.epochs:  # processes that are gone have trained: ddp_spawn
             last = read_checkpoint(Path(best).with_name("last.ckpt"))
@@ -221,11 +205,6 @@ class CLI(SettingsCLI):
                     logger.finalize("success")
             results.write_results(Path(metrics["run"]), content)
         results.print_table("lit-imdb", results.fit_rows(metrics))
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Return what Lightning takes as one object or a list of them."""
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def run(args: list[str]) -> None:

@@ -5,7 +5,6 @@ run, configs/default.yaml, the defaults in the code.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb.arguments import COMMANDS, Parser, full_arguments
 from lit_imdb.data.datamodule import ImdbDataModule
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.training.checkpoint import (
     LOGS,
@@ -32,8 +31,11 @@ from lit_imdb.training.checkpoint import (
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
 _CLASSES = {"model": "lit_imdb.LitSentiment", "data": "lit_imdb.ImdbDataModule"}
-_NOT_COMPARED = ("config", "ckpt_path", "__default_config__", "model.vocab_size")
-_TOO_LONG = ("trainer.callbacks", "trainer.logger")
+_FINDERS = ("LearningRateFinder", "BatchSizeFinder")  # a run that resumes has what they found
+_NOT_SHOWN = (
+    *("config", "ckpt_path", "__default_config__", "model.vocab_size"),
+    *("trainer.callbacks", "trainer.logger"),  # too long
+)
 # The best checkpoint and the metrics so far are of these data.
 _OF_METRICS = ("data.source", "data.tokenizer", "data.max_length", "data.val_fraction")
 
@@ -120,15 +122,13 @@ class SettingsCLI(LightningCLI):
             ("data", self.checkpoint["datamodule_hyper_parameters"]),
             ("model", self.checkpoint["hyper_parameters"]),
         ):
-            saved[key] = _with(settings, saved.get(key) or self.config[command][key].as_dict())
+            spec = saved.get(key) or self.config[command][key].as_dict()
+            own = {name: settings.get(name, value) for name, value in spec["init_args"].items()}
+            saved[key] = {**spec, "init_args": own}  # those that the class takes
         if command != "fit" and "source" in given["data"].get("init_args", {}):
             saved["data"]["init_args"].pop("encoding", None)  # wrong letters are no error
-        try:
+        with explain(f"{path} has settings that this version does not know", UserError):
             before = parser.parse_args([command, *_above(saved)])[command]
-        except UserError as error:
-            raise UserError(
-                f"{path} has settings that this version does not know: {error!s:.200}"
-            ) from error
         self.config = parser.parse_args([command, *_above(saved), *_above(given)])
         now = self.config[command]
         now.ckpt_path = None
@@ -170,10 +170,8 @@ class SettingsCLI(LightningCLI):
         logger = now.trainer.logger
         if run and isinstance(logger, Namespace) and "TensorBoard" in logger.class_path:
             logger.init_args.version = run.name  # write on into the same folder
-        for config in (before, now):
-            callbacks = config.trainer.callbacks
-            if isinstance(callbacks, list):
-                config.trainer.callbacks = [c for c in callbacks if not _tunes(c)]
+        callbacks = as_list(now.trainer.callbacks)
+        now.trainer.callbacks = [c for c in callbacks if not c.class_path.endswith(_FINDERS)]
         old, new = ({k.replace(".init_args", ""): v for k, v in c.items()} for c in (before, now))
         changed = [name for name, value in new.items() if old.get(name) != value]
         checkpoint = self.checkpoint or {}
@@ -192,7 +190,7 @@ class SettingsCLI(LightningCLI):
         shown = [
             f"{name} {new[name]} (was {old.get(name)})"
             for name in changed
-            if not name.startswith((*_NOT_COMPARED, *_TOO_LONG))
+            if not name.startswith(_NOT_SHOWN)
         ]
         if shown:
             rank_zero_warn(f"resuming with other settings than before: {', '.join(shown)}")
@@ -203,16 +201,9 @@ def _above(config: dict[str, Any]) -> list[str]:
     return ["--config", json.dumps(config)]
 
 
-def _with(settings: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the class of `spec` with those of a checkpoint's settings that it takes."""
-    own = {name: settings.get(name, value) for name, value in spec["init_args"].items()}
-    return {"class_path": spec["class_path"], "init_args": own}
-
-
-def _tunes(callback: Namespace) -> bool:
-    """Whether a callback looks for a setting before training: a run that resumes has it."""
-    name: str = callback.class_path
-    return name.endswith(("LearningRateFinder", "BatchSizeFinder"))
+def as_list(value: Any) -> list[Any]:
+    """Return what Lightning takes as one object or a list of them."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def _check_unfinished(path: Path, checkpoint: dict[str, Any], max_epochs: int | None) -> None:

@@ -124,7 +124,7 @@ def test_a_quick_check_leaves_no_run_behind(
 ) -> None:
     done = run(flag, "true", *TINY, "--data.source", corpus)
     assert done.status == 0, done
-    assert "nothing is kept" in done.out
+    assert "keep nothing" in done.out
     assert "warning" not in done.err
     assert {name.split("/")[0] for name in files_in(workspace)} == {"cache", "corpus.csv"}
 
