@@ -210,12 +210,4 @@ class CLI(SettingsCLI):
 def run(args: list[str]) -> None:
     """Run one of Lightning's commands."""
     keep_messages_short()
-    try:
-        CLI(args)
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
-            raise
-        raise UserError(
-            f"the checkpoint's weights are those of another network: {error!s:.200}; give the "
-            "--model and the settings that it was trained with"
-        ) from error
+    CLI(args)

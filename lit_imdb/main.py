@@ -89,18 +89,13 @@ def _run_alone(command: str, args: list[str]) -> None:
     function = getattr(import_module(f"lit_imdb.inference.{command}"), command)
     prog = f"{os.path.basename(sys.argv[0])} {command}"
     parser = Parser(prog=prog)
-    own: set[str | int] = set()
     if command == "predict":  # a signature cannot say these two
-        own = {"file", "text"}
         files = "A .csv, .tsv, .jsonl, .parquet or .txt file, a folder of .txt files, or -."
         parser.add_argument("file", type=str, nargs="?", metavar="FILE", help=files)
         text = "A review to label, instead of a file; may be repeated."
         parser.add_argument("--text", type=str, action="append", metavar="TEXT", help=text)
-    if command == "runs":  # else --json would need a value
-        own = {"json"}
-        text = "Print a JSON list for programs."
-        parser.add_argument("--json", action="store_true", help=text)
-    parser.add_function_arguments(function, as_positional=False, skip=own)
+    parser.add_function_arguments(function, as_positional=False, skip={"file", "text"})
+    args = ["--json=true" if arg == "--json" else arg for arg in args]  # of runs
     function(**vars(parser.parse_args(args)))
 
 

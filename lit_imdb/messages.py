@@ -23,11 +23,12 @@ _EXPECTED = (
 )
 # what speaks only where the user has put it into the trainer
 _ASKED_FOR = {"callbacks", "tuner", "profilers"}
-# whose errors mean that a setting was wrong; torch.optim checks its numbers
-_CHECKERS = ("jsonargparse.", "pytorch_lightning.", "lightning_fabric.", "torch.optim.")
+# whose errors mean that a setting was wrong; torch.optim checks its numbers, modules their weights
+_CHECKERS = r"(jsonargparse|(pytorch_)?lightning(_fabric)?|torch\.(optim|nn\.modules\.module))\."
 _BUGS = (AttributeError, LookupError, AssertionError, ArithmeticError)
 _RULES = (
     (r"Requirement '(([\w.-]+)[^']*)' not met", r"the package \2 is missing: pip install '\1'"),
+    ("loading state_dict for", "another network's weights: give the --model of the checkpoint"),
     ("No supported gpu|can not run on your system", "no such device here: use --accelerator cpu"),
     (r"No module named '([\w.]+)", r"no module \1: expected an installed package or a file here"),
     (r"required: (\w+(?:, \w+)*).*?(?:class_path='(?:\w+\.)*(\w+)'|$)", r"\2 needs \1"),
@@ -71,7 +72,7 @@ def mistake(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    checked = f"{frame.f_globals['__name__']}.".startswith(_CHECKERS)
+    checked = re.match(_CHECKERS, f"{frame.f_globals['__name__']}.")
     if isinstance(error, ImportError) or (checked and not isinstance(error, _BUGS)):
         return in_short(str(error))
     return None

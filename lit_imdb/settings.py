@@ -30,7 +30,7 @@ from lit_imdb.training.checkpoint import (
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
-_CLASSES = {"model": "lit_imdb.LitSentiment", "data": "lit_imdb.ImdbDataModule"}
+_CLASSES: dict[str, type] = {"model": LitSentiment, "data": ImdbDataModule}
 _FINDERS = ("LearningRateFinder", "BatchSizeFinder")  # a run that resumes has what they found
 _NOT_SHOWN = (
     *("config", "ckpt_path", "__default_config__", "model.vocab_size"),
@@ -80,7 +80,8 @@ class SettingsCLI(LightningCLI):
         return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.set_defaults({key: {"class_path": path} for key, path in _CLASSES.items()})
+        for key, cls in _CLASSES.items():
+            parser.set_defaults({key: {"class_path": f"lit_imdb.{cls.__name__}"}})
         parser.link_arguments("data.init_args.vocab_size", "model.init_args.vocab_size")
         parser.add_optimizer_args()
         parser.add_lr_scheduler_args()
@@ -141,11 +142,12 @@ class SettingsCLI(LightningCLI):
 
         Otherwise a class of one's own would take over defaults of `LitSentiment`, such as lr.
         """
-        usual = [f"--{key}={path}" for key, path in _CLASSES.items()]
-        config = self.parser.parse_args([command, *usual, *flags], defaults=False)
+        unsaid = {key: f"{cls.__module__}.{cls.__name__}" for key, cls in _CLASSES.items()}
+        first = [f"--{key}={path}" for key, path in unsaid.items()]
+        config = self.parser.parse_args([command, *first, *flags], defaults=False)
         text = self.parser.dump(config, "json", skip_unset=False, skip_validation=True)
         given: dict[str, Any] = json.loads(text)[command]
-        for key, path in _CLASSES.items():
+        for key, path in unsaid.items():
             if given[key]["class_path"] == path:
                 del given[key]["class_path"]  # a checkpoint may have another
             else:

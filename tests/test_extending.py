@@ -198,6 +198,7 @@ def test_the_recipe_of_a_gru_trains_tests_resumes_loads_answers_and_serves(
     assert f"{resumed['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
     assert "positive:" in run("predict", "--text", "a lovely film").out
     assert "cannot export GRUCell" in fails("export")
+    assert "another network's weights" in fails("test", "--model", "LitSentiment")
     assert "leave it out" in fails("fit", "--ckpt_path", "last", "--max_epochs", "9")
     shutil.copy("logs/imdb/version_1/checkpoints/best.ckpt", "alone.ckpt")
     own: Any = sys.modules["my_module"].GRU

@@ -9,7 +9,7 @@ from pytorch_lightning.cli import LightningCLI, instantiate_class
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 
 _PER_STEP = (OneCycleLR, CyclicLR)  # Lightning steps the others once an epoch
 
@@ -60,7 +60,5 @@ def _configure(model: Any, own: Any, optimizer: Any, scheduler: Any, steps: int 
 
 
 def _make(kind: str, first: Any, class_path: str, settings: dict[str, Any]) -> Any:
-    try:
+    with explain(f"--{kind} {class_path}", TypeError, ValueError):
         return instantiate_class(first, {"class_path": class_path, "init_args": settings})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"--{kind} {class_path}: {error}") from error
