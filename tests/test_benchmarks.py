@@ -4,14 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
 import torch
 from conftest import Trained
 
 from benchmarks import crash
 
 
-@pytest.mark.slow
 def test_the_crash_test_sees_a_changed_weight_and_a_changed_metric(
     trained: Trained, tmp_path: Path
 ) -> None:
