@@ -478,13 +478,14 @@ for name in ("Filler.ckpt", "Claim.ckpt", "bomb.ckpt"):
     except UserError as error:
         print(error)
 lit_imdb.load("good.ckpt").predict("A great film")
+from lit_imdb.inference import export, predict, serve
 print([name for name in ("pytorch_lightning", "lightning_fabric") if name in sys.modules])
 print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")])
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_loading_needs_no_lightning_and_a_small_file_does_not_fill_the_memory(
+def test_inference_needs_no_lightning_and_a_small_file_does_not_fill_the_memory(
     trained: Trained, changed: Callable[[Change], Path]
 ) -> None:
     for kind in (Filler, Claim):

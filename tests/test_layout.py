@@ -18,9 +18,6 @@ FLOORS = [
     {"arguments", "help", "messages", "settings", "cli", "main", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
-LIGHTNING = {"pytorch_lightning", "lightning_fabric"}
-# what is free of Lightning, whose import takes longer than all else that `load` and `serve` do
-LEAN = ["inference", "training/checkpoint.py", "training/untrusted.py", "data/text.py"]
 
 
 def imports_of(file: Path) -> Iterator[tuple[str, str]]:
@@ -55,11 +52,3 @@ def test_no_private_name_of_another_library_is_imported(file: Path) -> None:
         if parts[0] not in ("lit_imdb", "__future__"):
             private = [part for part in parts if part.startswith("_")]
             assert not private, f"{file}: {module} {name}"
-
-
-def test_what_programs_load_is_free_of_lightning() -> None:
-    for place in LEAN:
-        path = PACKAGE / place
-        for file in path.rglob("*.py") if path.is_dir() else [path]:
-            roots = {module.split(".")[0] for module, _ in imports_of(file)}
-            assert not roots & LIGHTNING, file
