@@ -209,6 +209,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train_in(tmp_path_factory.mktemp("trained"), make_reviews(100))
 
 
+@pytest.fixture(scope="session")
+def best(trained: Trained) -> Path:
+    """Its best checkpoint."""
+    return trained.run / "checkpoints/best.ckpt"
+
+
 @pytest.fixture
 def finished(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that run, in the working folder."""

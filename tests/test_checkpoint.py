@@ -416,10 +416,11 @@ def test_a_checkpoint_cannot_have_files_deleted(
     assert precious.exists()
 
 
-def test_a_checkpoint_of_another_size_is_explained(fails: Fails, trained: Trained) -> None:
-    path = trained.run / "checkpoints/best.ckpt"
+def test_a_checkpoint_of_another_size_is_explained(
+    fails: Fails, trained: Trained, best: Path
+) -> None:
     for flag in ("--model.hidden_dim", "--data.vocab_size"):
-        line = fails("test", "--ckpt_path", path, "--data.source", trained.corpus, flag, "5")
+        line = fails("test", "--ckpt_path", best, "--data.source", trained.corpus, flag, "5")
         assert f"{flag} 5" in line
         assert "best.ckpt" in line
 

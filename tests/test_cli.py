@@ -210,10 +210,9 @@ def test_the_newest_best_checkpoint_is_the_default(
     assert {n for n in files_in(trained.folder) - before if not n.startswith("cache/")} == set()
 
 
-def test_the_real_command_tests_another_source(trained: Trained, workspace: Path) -> None:
-    ckpt = trained.run / "checkpoints/best.ckpt"
+def test_the_real_command_tests_another_source(best: Path, workspace: Path) -> None:
     other = write_csv(workspace / "other.csv", make_reviews(30, seed=9))
-    args = ("--ckpt_path", ckpt, "--data.source", other, "--accelerator", "cpu")
+    args = ("--ckpt_path", best, "--data.source", other, "--accelerator", "cpu")
     done = train_py("test", *args, cwd=workspace, XDG_CACHE_HOME=str(workspace / "cache"))
     assert done.status == 0, done
     assert "other.csv" in done.out
@@ -221,10 +220,10 @@ def test_the_real_command_tests_another_source(trained: Trained, workspace: Path
 
 
 def test_a_checkpoint_alone_is_enough_in_another_folder(
-    run: Run, trained: Trained, workspace: Path
+    run: Run, best: Path, workspace: Path
 ) -> None:
     """Without the training data, the run folder or the cache; with its vocabulary and settings."""
-    shutil.copy(trained.run / "checkpoints/best.ckpt", workspace / "alone.ckpt")
+    shutil.copy(best, workspace / "alone.ckpt")
     # The same reviews in another order of words and frequencies would get other ids if the
     # vocabulary were built from these.
     reviews = [
@@ -244,7 +243,7 @@ def test_a_checkpoint_alone_is_enough_in_another_folder(
 
 
 def test_command_line_wins_over_checkpoint_and_checkpoint_over_defaults(
-    run: Run, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    run: Run, trained: Trained, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lit_imdb.cli import CLI
 
@@ -255,10 +254,9 @@ def test_command_line_wins_over_checkpoint_and_checkpoint_over_defaults(
         seen["ids"] = self.datamodule.batch_size
 
     monkeypatch.setattr(CLI, "test", note)
-    ckpt = trained.run / "checkpoints/best.ckpt"
     flags = ["--data.batch_size", "7", "--data.source", trained.corpus, "--model.dropout", "0.4"]
     Path("mine.yaml").write_text("data: {val_fraction: 0.3}\n")
-    assert run("test", "--config", "mine.yaml", "--ckpt_path", ckpt, *flags).status == 0
+    assert run("test", "--config", "mine.yaml", "--ckpt_path", best, *flags).status == 0
     assert (seen["batch_size"], seen["dropout"]) == (7, 0.4)  # the command line's
     assert seen["val_fraction"] == 0.3  # the config's
     assert (seen["hidden_dim"], seen["max_length"], seen["vocab_size"]) == (8, 8, 60)  # checkpoint

@@ -189,11 +189,10 @@ def test_the_first_screen_of_help_has_every_flag_of_the_readme(
 
 
 def test_a_wrong_label_is_found_in_other_commands_too(
-    fails: Fails, trained: Trained, tmp_path: Path
+    fails: Fails, best: Path, tmp_path: Path
 ) -> None:
     write_jsonl(tmp_path / "odd.jsonl", [("fine", 7)])
-    ckpt = trained.run / "checkpoints/best.ckpt"
-    assert "label 7" in fails("test", "--ckpt_path", ckpt, "--data.source", "odd.jsonl")
+    assert "label 7" in fails("test", "--ckpt_path", best, "--data.source", "odd.jsonl")
 
 
 def test_a_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,19 +37,14 @@ FORMATS = ["onnx", "torch"]
 formats = pytest.mark.parametrize("format", FORMATS)
 
 
-@pytest.fixture
-def best(trained: Trained) -> Path:
-    return trained.run / "checkpoints/best.ckpt"
-
-
 @pytest.fixture(scope="session")
-def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exported(best: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The trained run, exported in each format."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     folders = {format: tmp_path_factory.mktemp("exported") / format for format in FORMATS}
     for format, folder in folders.items():
-        export(str(trained.run / "checkpoints/best.ckpt"), format, str(folder))
+        export(str(best), format, str(folder))
     return folders
 
 

@@ -2,11 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from child import Server, serving
-from conftest import Trained
 
 import lit_imdb
 
@@ -34,8 +34,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server(trained: Trained) -> Iterator[Server]:
-    with serving(trained.run / "checkpoints/best.ckpt") as running:
+def server(best: Path) -> Iterator[Server]:
+    with serving(best) as running:
         yield running
 
 
@@ -82,9 +82,9 @@ def box(page: Any) -> Any:
 
 @pytest.mark.parametrize("text", ["The film was lovely, great!", "The plot was awful, dull."])
 def test_visitor_types_a_review_presses_the_button_and_reads_the_answer(
-    page: Any, trained: Trained, text: str
+    page: Any, best: Path, text: str
 ) -> None:
-    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    classifier = lit_imdb.load(best)
     (expected,) = classifier.predict(text)
     box(page).send_keys(text)
     page.find_element("id", "send").click()

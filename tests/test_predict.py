@@ -29,11 +29,6 @@ NAMES = ["label", "probability", "unknown_words", "reason"]
 
 
 @pytest.fixture
-def best(trained: Trained) -> Path:
-    return trained.run / "checkpoints/best.ckpt"
-
-
-@pytest.fixture
 def predict(run: Run, best: Path) -> Run:
     """Runs `predict` with the tiny checkpoint."""
     return lambda *args: run("predict", "--ckpt_path", best, *args)

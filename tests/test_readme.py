@@ -33,6 +33,7 @@ RECIPE = next(block for block in PYTHON if "num_proc" in block)
 def test_every_command_in_the_docs_is_understood(
     line: str,
     trained: Trained,
+    best: Path,
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -51,7 +52,7 @@ def test_every_command_in_the_docs_is_understood(
     args = shlex.split(line, comments=True)[2:]
     for place, argument in enumerate(args[1:], 1):
         if args[place - 1] == "--ckpt_path" and argument not in ("best", "last"):
-            args[place] = str(trained.run / "checkpoints/best.ckpt")
+            args[place] = str(best)
     done = command(*args)
     assert done.status == 0, done.err
 

@@ -34,9 +34,9 @@ WHOLE = HEAD + b'Content-Length: 13\r\n\r\n{"text": "a"}'
 
 
 @pytest.fixture(scope="module")
-def server(trained: Trained) -> Iterator[Server]:
+def server(best: Path) -> Iterator[Server]:
     limits = ("--timeout", str(TIMEOUT), "--max_connections", str(CONNECTIONS))
-    with serving(trained.run / "checkpoints/best.ckpt", *limits) as running:
+    with serving(best, *limits) as running:
         yield running
 
 
@@ -59,8 +59,8 @@ def ask(
     return response.status, json.loads(content) if is_json else content, response.headers
 
 
-def test_answers_are_those_of_predict_and_explain(server: Server, trained: Trained) -> None:
-    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+def test_answers_are_those_of_predict_and_explain(server: Server, best: Path) -> None:
+    classifier = lit_imdb.load(best)
     expected = [dataclasses.asdict(answer) for answer in classifier.predict(TEXTS)]
     status, answer, headers = ask(server, {"texts": TEXTS})
     assert (status, headers["Cache-Control"]) == (200, "no-store")
@@ -191,12 +191,12 @@ def test_a_connection_too_many_gets_503_and_the_others_their_answers(server: Ser
     assert ask(server, {"text": "a"})[0] == 200
 
 
-def test_what_waits_is_answered_together_and_what_is_too_much_refused(trained: Trained) -> None:
+def test_what_waits_is_answered_together_and_what_is_too_much_refused(best: Path) -> None:
     from starlette.exceptions import HTTPException
 
     from lit_imdb.inference.batches import MAX_WAITING, Batches
 
-    classifier = lit_imdb.load(trained.run / "checkpoints/best.ckpt")
+    classifier = lit_imdb.load(best)
     predict, passes = classifier.predict, []
     classifier.predict = lambda texts: passes.append(len(texts)) or predict(texts)
     fit = MAX_WAITING // 1000
@@ -214,8 +214,9 @@ def test_what_waits_is_answered_together_and_what_is_too_much_refused(trained: T
         assert (refusal.status_code, refusal.headers) == (503, {"Retry-After": "1"})
 
 
-def test_sigterm_lets_every_request_be_answered_and_no_review_is_printed(trained: Trained) -> None:
-    best = trained.run / "checkpoints/best.ckpt"
+def test_sigterm_lets_every_request_be_answered_and_no_review_is_printed(
+    trained: Trained, best: Path
+) -> None:
     sent, answered, one_more = [], [], threading.Semaphore(0)
 
     def client(port: int) -> None:
@@ -279,8 +280,7 @@ def test_the_unit_in_the_docs_is_one_that_systemd_reads(workspace: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_wrong_address_is_one_line(fails: Fails, trained: Trained) -> None:
-    best = trained.run / "checkpoints/best.ckpt"
+def test_wrong_address_is_one_line(fails: Fails, best: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "in use" in fails("serve", "--ckpt_path", best, "--port", port)
@@ -289,8 +289,8 @@ def test_wrong_address_is_one_line(fails: Fails, trained: Trained) -> None:
 
 
 def test_missing_package_is_one_line_that_says_what_to_install(
-    fails: Fails, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    line = fails("serve", "--ckpt_path", trained.run / "checkpoints/best.ckpt")
+    line = fails("serve", "--ckpt_path", best)
     assert "uvicorn is missing: pip install starlette uvicorn" in line
