@@ -39,11 +39,9 @@ def folders(root: Path) -> set[Path]:
     ],
     ids=str,
 )
-def test_each_setting_that_changes_the_ids_has_its_own_cache(
-    change: dict[str, Any], tmp_path: Path
-) -> None:
+def test_each_setting_that_changes_the_ids_has_its_own_cache(change: dict[str, Any]) -> None:
     rows = [f'"{text} café","title {text}",{label},{1 - label}' for text, label in make_reviews(50)]
-    corpus, root = tmp_path / "own.csv", tmp_path / "own"
+    corpus, root = Path("own.csv"), Path("own")
     corpus.write_text("\n".join(["text,title,label,other", *rows]), encoding="utf-8")
     preparation(corpus, root).open()
     before = folders(root)
@@ -91,9 +89,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_cache_is_named_and_rebuilt(damage: str, corpus: Path, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_named_and_rebuilt(damage: str, corpus: Path) -> None:
     data_of(corpus, cache_dir="own")
-    folder = next(path for path in folders(tmp_path / "own") if (path / "train.ids").exists())
+    folder = next(path for path in folders(Path("own")) if (path / "train.ids").exists())
     good = {file.name: file.read_bytes() for file in folder.iterdir()}
     DAMAGE[damage](folder)
     with pytest.warns(UserWarning, match=f"the cache is damaged .*{folder.name}") as caught:
@@ -121,7 +119,7 @@ def prepare(seconds: float) -> BaseProcess:
     return process
 
 
-def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path, tmp_path: Path) -> None:
+def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path) -> None:
     process = prepare(60)
     deadline = time.monotonic() + 60
     while not Path("encoded").exists():
@@ -129,11 +127,11 @@ def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path, tmp_pat
         time.sleep(0.05)
     process.kill()
     process.join()
-    unfinished = [path for path in folders(tmp_path / "own") if cache.damage_in(path)]
+    unfinished = [path for path in folders(Path("own")) if cache.damage_in(path)]
     assert [path.name.startswith(".") for path in unfinished] == [True]
     # the dead process's lock does not hold it up
     preparation(Path("corpus.csv"), Path("own")).open()
-    assert not any(cache.damage_in(path) for path in folders(tmp_path / "own"))
+    assert not any(cache.damage_in(path) for path in folders(Path("own")))
 
 
 def test_two_processes_build_once(corpus: Path) -> None:

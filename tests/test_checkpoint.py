@@ -268,7 +268,7 @@ CODE = {
 
 @pytest.mark.parametrize("place", CODE)
 def test_code_in_a_checkpoint_is_refused_and_does_not_run(
-    place: str, changed: Callable[[Change], Path], fails: Fails, tmp_path: Path
+    place: str, changed: Callable[[Change], Path], fails: Fails
 ) -> None:
     path = changed(CODE[place])
     with pytest.raises(UserError, match=r"sent\.ckpt is refused.*open"):  # the function is named
@@ -278,21 +278,21 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(
     for command in ("fit", "validate", "test", "predict --text a", "export", "serve"):
         if place == "weights":
             assert "sent.ckpt is refused" in fails(*command.split(), "--ckpt_path", path)
-    assert not (tmp_path / "ran").exists()
-    assert not (tmp_path / "logs").exists()
+    assert not Path("ran").exists()
+    assert not Path("logs").exists()
     torch.load(path, weights_only=False)  # the payload does work
-    assert (tmp_path / "ran").exists()
+    assert Path("ran").exists()
 
 
-def test_a_bare_pickle_does_not_run(trained: Trained, tmp_path: Path) -> None:
-    (tmp_path / "bare.ckpt").write_bytes(pickle.dumps(Payload()))
+def test_a_bare_pickle_does_not_run(trained: Trained) -> None:
+    Path("bare.ckpt").write_bytes(pickle.dumps(Payload()))
     torch.save(Payload(), "old.ckpt", _use_new_zipfile_serialization=False)
     archive = (trained.run / "checkpoints/last.ckpt").read_bytes()
-    (tmp_path / "both.ckpt").write_bytes((tmp_path / "old.ckpt").read_bytes() + archive)
+    Path("both.ckpt").write_bytes(Path("old.ckpt").read_bytes() + archive)
     for name in ("bare.ckpt", "old.ckpt", "both.ckpt"):
         with pytest.raises(UserError, match="damaged or no checkpoint"):
             lit_imdb.load(name)
-    assert not (tmp_path / "ran").exists()
+    assert not Path("ran").exists()
 
 
 # --- wrong values ---
@@ -400,10 +400,10 @@ def test_an_optimizer_state_that_does_not_fit_is_refused_before_the_first_step(
 
 
 def test_a_checkpoint_cannot_have_files_deleted(
-    changed: Callable[[Change], Path], trained: Trained, fails: Fails, tmp_path: Path
+    changed: Callable[[Change], Path], trained: Trained, fails: Fails
 ) -> None:
     """ModelCheckpoint deletes, recursively, what its state names as no longer the best."""
-    precious = tmp_path / "precious"
+    precious = Path("precious")
     precious.mkdir()
     folder, low = str(RUN / "checkpoints"), torch.tensor(-1.0)
     outside = f"{folder}/../../../../precious"

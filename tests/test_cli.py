@@ -219,17 +219,15 @@ def test_the_real_command_tests_another_source(best: Path, workspace: Path) -> N
     assert "Warning" not in done.err
 
 
-def test_a_checkpoint_alone_is_enough_in_another_folder(
-    run: Run, best: Path, workspace: Path
-) -> None:
+def test_a_checkpoint_alone_is_enough_in_another_folder(run: Run, best: Path) -> None:
     """Without the training data, the run folder or the cache; with its vocabulary and settings."""
-    shutil.copy(best, workspace / "alone.ckpt")
+    shutil.copy(best, Path("alone.ckpt"))
     # The same reviews in another order of words and frequencies would get other ids if the
     # vocabulary were built from these.
     reviews = [
         (text.replace("film", "film zebra zebra"), y) for text, y in make_reviews(60, seed=5)
     ]
-    write_csv(workspace / "other.csv", reviews)
+    write_csv(Path("other.csv"), reviews)
     args = ["--ckpt_path", "alone.ckpt", "--data.source", "other.csv"]
     tested = run("test", "--accelerator", "cpu", *args)
     assert tested.status == 0, tested
@@ -311,15 +309,15 @@ def test_a_terminal_shows_the_epochs_above_a_bar_of_one_line_that_counts_every_b
 
 
 def test_runs_lists_every_run_with_what_differs_and_marks_the_best(
-    run: Run, trained: Trained, workspace: Path
+    run: Run, trained: Trained
 ) -> None:
-    shutil.copytree(trained.run, workspace / "logs/imdb/version_0")
-    worse = workspace / "logs/imdb/version_1"
+    shutil.copytree(trained.run, Path("logs/imdb/version_0"))
+    worse = Path("logs/imdb/version_1")
     shutil.copytree(trained.run, worse)
     results = results_of(worse)
     results["val_acc"] = results["val_acc"] / 2
     (worse / "results.json").write_text(json.dumps(results))
-    cut_off = workspace / "logs/imdb/version_2"
+    cut_off = Path("logs/imdb/version_2")
     shutil.copytree(trained.run, cut_off)
     (cut_off / "results.json").unlink()
 

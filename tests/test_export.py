@@ -163,15 +163,15 @@ def test_card_of_a_model_of_film_reviews_says_so(best: Path) -> None:
 
 
 def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
-    run: Run, best: Path, tmp_path: Path
+    run: Run, best: Path
 ) -> None:
     checkpoint = torch.load(best, weights_only=True)
     for state in checkpoint["callbacks"].values():
         state.clear()
-    torch.save(checkpoint, tmp_path / "alone.ckpt")
+    torch.save(checkpoint, Path("alone.ckpt"))
     done = run("export", "--ckpt_path", "alone.ckpt", "--format", "torch", "--output", "out")
     assert (done.status, done.err) == (0, "model: alone.ckpt, validation accuracy unknown\n")
-    card = (tmp_path / "out/MODEL_CARD.md").read_text()
+    card = Path("out/MODEL_CARD.md").read_text()
     assert "Unknown: the run's results.json was not beside the checkpoint" in card
     assert "Warning" not in card
     assert "close to guessing" in model_card(Origin(Path("a"), 0.51), checkpoint, "torch")
@@ -183,12 +183,10 @@ def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_metrics(traine
     assert "**not** of the exported `last.ckpt`" in card
 
 
-def test_existing_folder_is_refused_and_left_alone(
-    fails: Fails, best: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "mine").mkdir()
+def test_existing_folder_is_refused_and_left_alone(fails: Fails, best: Path) -> None:
+    Path("mine").mkdir()
     assert "is there already" in fails("export", "--ckpt_path", best, "--output", "mine")
-    assert list((tmp_path / "mine").iterdir()) == []
+    assert list(Path("mine").iterdir()) == []
 
 
 def test_failed_export_leaves_nothing_behind(

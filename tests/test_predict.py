@@ -87,7 +87,7 @@ def test_every_row_comes_back_in_order_with_its_columns(
     assert not list(workspace.glob(".*"))
 
 
-def test_parquet_keeps_its_column_types(predict: Run, workspace: Path) -> None:
+def test_parquet_keeps_its_column_types(predict: Run) -> None:
     table = pa.table(
         {
             "id": pa.array([1, 2], pa.int16()),
@@ -95,25 +95,25 @@ def test_parquet_keeps_its_column_types(predict: Run, workspace: Path) -> None:
             "text": ["a great film", "a dull film"],
         }
     )
-    pq.write_table(table, workspace / "in.parquet")
+    pq.write_table(table, Path("in.parquet"))
     done = predict("in.parquet", "--output", "out.parquet")
     assert done.status == 0, done
-    assert pq.read_table(workspace / "out.parquet").select(table.column_names) == table
+    assert pq.read_table(Path("out.parquet")).select(table.column_names) == table
 
 
-def test_a_column_called_label_is_kept(predict: Run, workspace: Path) -> None:
-    (workspace / "in.jsonl").write_text('{"text": "a great film", "label": 0}\n')
+def test_a_column_called_label_is_kept(predict: Run) -> None:
+    Path("in.jsonl").write_text('{"text": "a great film", "label": 0}\n')
     done = predict("in.jsonl")
     row = json.loads(done.out)
     assert row["label"] == 0
     assert row["predicted_label"] in ("neg", "pos")
 
 
-def test_a_folder_gives_a_row_for_each_text_file(predict: Run, workspace: Path) -> None:
-    (workspace / "reviews").mkdir()
+def test_a_folder_gives_a_row_for_each_text_file(predict: Run) -> None:
+    Path("reviews").mkdir()
     for name, text in (("b.txt", "two\nlines"), ("a.txt", "great"), ("c.md", "no review")):
-        (workspace / "reviews" / name).write_text(text)
-    (workspace / "reviews/._a.txt").write_bytes(b"\xff")  # macOS leaves such files
+        (Path("reviews") / name).write_text(text)
+    Path("reviews/._a.txt").write_bytes(b"\xff")  # macOS leaves such files
     rows = [json.loads(line) for line in predict("reviews").out.splitlines()]
     assert [(row["file"], row["text"]) for row in rows] == [
         ("a.txt", "great"),
@@ -121,13 +121,13 @@ def test_a_folder_gives_a_row_for_each_text_file(predict: Run, workspace: Path) 
     ]
 
 
-def test_another_column_and_another_encoding(predict: Run, workspace: Path) -> None:
+def test_another_column_and_another_encoding(predict: Run) -> None:
     text = "review;stars\nCaf\xe9 was great;\n;\n"
-    (workspace / "in.csv").write_bytes(text.encode("cp1252"))
+    Path("in.csv").write_bytes(text.encode("cp1252"))
     done = predict("in.csv", "--text_column", "review", "--encoding", "cp1252")
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert [row["review"] for row in rows] == ["Caf\xe9 was great", ""]  # a row for each row
-    (workspace / "in.csv").write_bytes(text.encode("utf-16"))
+    Path("in.csv").write_bytes(text.encode("utf-16"))
     assert predict("in.csv", "--text_column", "review").out == done.out
 
 
@@ -150,10 +150,10 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run, best: P
 
 
 def test_the_model_is_named_with_its_validation_accuracy(
-    predict: Run, trained: Trained, best: Path, workspace: Path
+    predict: Run, trained: Trained, best: Path
 ) -> None:
     accuracy = 100 * results_of(trained.run)["val_acc"]
-    (workspace / "in.txt").write_text("a great film\n")
+    Path("in.txt").write_text("a great film\n")
     for args in (["--text", "good"], ["in.txt"]):
         assert predict(*args).err == f"model: {best}, validation accuracy {accuracy:.1f} %\n"
 
@@ -209,11 +209,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         (["folder"], "in .txt files"),
     ],
 )
-def test_bad_arguments_are_one_line(
-    args: list[str], message: str, predict: Run, workspace: Path
-) -> None:
-    (workspace / "in.txt").write_text("good\n")
-    (workspace / "folder").mkdir()
+def test_bad_arguments_are_one_line(args: list[str], message: str, predict: Run) -> None:
+    Path("in.txt").write_text("good\n")
+    Path("folder").mkdir()
     assert message in error_line(predict(*args))
 
 
@@ -231,8 +229,8 @@ def test_answers_appear_while_standard_input_is_still_open(best: Path) -> None:
     assert json.loads(lines[-1])["text"] == "the last one"
 
 
-def test_a_closed_pipe_is_no_error(best: Path, workspace: Path) -> None:
-    source = write(workspace / "in.txt", ["a great film"] * 5000)
+def test_a_closed_pipe_is_no_error(best: Path) -> None:
+    source = write(Path("in.txt"), ["a great film"] * 5000)
     child = start("predict", "--ckpt_path", best, source)
     child.stdout.readline()
     child.stdout.close()
@@ -241,11 +239,11 @@ def test_a_closed_pipe_is_no_error(best: Path, workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Ctrl-C", "SIGTERM", "SIGKILL"])
-def test_a_signal_leaves_no_output(name: str, best: Path, workspace: Path) -> None:
+def test_a_signal_leaves_no_output(name: str, best: Path) -> None:
     signum = signal.SIGINT if name == "Ctrl-C" else signal.Signals[name]
     os.mkfifo("in.txt")  # it never ends
     child = start("predict", "--ckpt_path", best, "in.txt", "--output", "out.csv")
-    temporary, deadline = workspace / ".out.csv.tmp", time.monotonic() + 60
+    temporary, deadline = Path(".out.csv.tmp"), time.monotonic() + 60
     with open("in.txt", "w") as reviews:
         reviews.write("a great film\n" * 5000)
         reviews.flush()
@@ -254,7 +252,7 @@ def test_a_signal_leaves_no_output(name: str, best: Path, workspace: Path) -> No
             time.sleep(0.01)
         os.killpg(child.process.pid or 0, signum)
         status, err = child.status(), child.stderr.read()
-    assert not (workspace / "out.csv").exists()
+    assert not Path("out.csv").exists()
     if name != "SIGKILL":
         assert (status, err) == (128 + signum, f"stopped by {name}\n")
         assert not temporary.exists()

@@ -34,7 +34,6 @@ def test_every_command_in_the_docs_is_understood(
     line: str,
     trained: Trained,
     best: Path,
-    workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from lit_imdb.cli import CLI
@@ -46,9 +45,9 @@ def test_every_command_in_the_docs_is_understood(
     for step in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
         monkeypatch.setattr(CLI, step, lambda self: None)
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, command: None)
-    shutil.copytree(trained.folder / "logs", workspace / "logs")
-    (workspace / "logs/imdb/version_0/results.json").unlink()  # as a run that was cut off
-    (workspace / "configs").symlink_to(ROOT / "configs")
+    shutil.copytree(trained.folder / "logs", Path("logs"))
+    Path("logs/imdb/version_0/results.json").unlink()  # as a run that was cut off
+    Path("configs").symlink_to(ROOT / "configs")
     args = shlex.split(line, comments=True)[2:]
     for place, argument in enumerate(args[1:], 1):
         if args[place - 1] == "--ckpt_path" and argument not in ("best", "last"):

@@ -271,10 +271,10 @@ def form_of(answer: Any) -> Any:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
-def test_the_unit_in_the_docs_is_one_that_systemd_reads(workspace: Path) -> None:
+def test_the_unit_in_the_docs_is_one_that_systemd_reads() -> None:
     page = (ROOT / "docs/deploy.md").read_text()
     (unit,) = re.findall(r"^```ini\n(.*?)```", page, re.M | re.S)
-    file = workspace / "lit-imdb.service"
+    file = Path("lit-imdb.service")
     file.write_text(unit.replace("/opt/lit-imdb/venv/bin/lit-imdb", sys.executable))
     done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -14,24 +14,22 @@ from lit_imdb.data.splits import DROPPED, TEST, TRAIN, VAL, split
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_held_out_splits_are_the_tails_of_each_label_in_every_form(
-    form: str, tmp_path: Path
-) -> None:
+def test_held_out_splits_are_the_tails_of_each_label_in_every_form(form: str) -> None:
     reviews = make_reviews(100)
-    splits = texts_of(WRITERS[form](tmp_path / form, reviews))
+    splits = texts_of(WRITERS[form](Path(form), reviews))
     negative, positive = reviews[:100], reviews[100:]
     assert splits["train"] == negative[:72] + positive[:72]  # of aclImdb, 2_1.txt before 10_1.txt
     assert splits["val"] == negative[72:80] + positive[72:80]
     assert splits["test"] == negative[80:] + positive[80:]
 
 
-def test_a_source_with_its_own_test_split_keeps_it(tmp_path: Path) -> None:
-    write_acl_imdb(tmp_path / "imdb", make_reviews(20))
-    splits = texts_of(write_acl_imdb(tmp_path / "imdb", make_reviews(10, seed=1), "test"))
+def test_a_source_with_its_own_test_split_keeps_it() -> None:
+    write_acl_imdb(Path("imdb"), make_reviews(20))
+    splits = texts_of(write_acl_imdb(Path("imdb"), make_reviews(10, seed=1), "test"))
     assert splits["test"] == make_reviews(10, seed=1)
     assert len(splits["val"]) == 4  # a tenth of each label of the training split
 
-    tables = tmp_path / "tables"
+    tables = Path("tables")
     tables.mkdir()
     write_csv(tables / "train.csv", make_reviews(20))
     write_csv(tables / "test.csv", make_reviews(10, seed=1))
@@ -53,17 +51,17 @@ def test_a_text_in_two_splits_stays_in_test_before_validation_before_training() 
 
 
 @pytest.mark.parametrize("names", [("negative", "positive"), ("NEG", " Positive "), ("0.0", "1")])
-def test_labels_have_several_names(names: tuple[str, str], tmp_path: Path) -> None:
+def test_labels_have_several_names(names: tuple[str, str]) -> None:
     reviews = make_reviews(20)
     named = [(text, names[label]) for text, label in reviews]
-    as_names = texts_of(write_csv(tmp_path / "names.csv", named))  # type: ignore[arg-type]
-    assert as_names == texts_of(write_csv(tmp_path / "numbers.csv", reviews))
+    as_names = texts_of(write_csv(Path("names.csv"), named))  # type: ignore[arg-type]
+    assert as_names == texts_of(write_csv(Path("numbers.csv"), reviews))
 
 
-def test_empty_texts_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_empty_texts_are_skipped_and_counted() -> None:
     texts, labels = map(list, zip(*make_reviews(50), strict=True))
     table = pa.table({"text": [None, "", " \n", *texts], "label": [0, None, 1, *labels]})
-    pq.write_table(table, tmp_path / "some.parquet")
-    module = data_of(tmp_path / "some.parquet")
+    pq.write_table(table, Path("some.parquet"))
+    module = data_of(Path("some.parquet"))
     assert module.counts == {"skipped": 3, "dropped": 0}
     assert sum(map(len, module.splits.values())) == 100

@@ -73,10 +73,10 @@ FILES: dict[str, tuple[str, bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_a_table_as_people_have_it_is_read(form: str, tmp_path: Path) -> None:
+def test_a_table_as_people_have_it_is_read(form: str) -> None:
     name, content, flags = FILES[form]
-    (tmp_path / name).write_bytes(content)
-    assert found_in(tmp_path / name, **flags) == sorted(REVIEWS)
+    Path(name).write_bytes(content)
+    assert found_in(Path(name), **flags) == sorted(REVIEWS)
 
 
 def test_own_columns_count_in_fit_and_in_a_test_without_flags(run: Run) -> None:
@@ -239,8 +239,8 @@ def test_batches_hold_bounded_texts() -> None:
 
 
 @pytest.mark.parametrize("layout", ["tables", "train", "."])
-def test_files_that_systems_leave_behind_are_left_alone(layout: str, tmp_path: Path) -> None:
-    folder = tmp_path / "reviews"
+def test_files_that_systems_leave_behind_are_left_alone(layout: str) -> None:
+    folder = Path("reviews")
     if layout == "tables":
         folder.mkdir()
         write_csv(folder / "train.csv", REVIEWS)
@@ -282,10 +282,10 @@ def test_what_is_no_file_of_the_folder_is_refused(plant: str) -> None:
     assert "99_1.txt is not a file" in error_of("corpus")
 
 
-def test_a_label_folder_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
-    write_acl_imdb(tmp_path / "corpus", make_reviews(20))
-    write_acl_imdb(tmp_path / "other", make_reviews(20))
-    (tmp_path / "corpus/test").symlink_to(tmp_path / "other/train")
+def test_a_label_folder_that_leads_elsewhere_is_refused() -> None:
+    write_acl_imdb(Path("corpus"), make_reviews(20))
+    write_acl_imdb(Path("other"), make_reviews(20))
+    Path("corpus/test").symlink_to(Path("other/train").resolve())
     assert "leads elsewhere" in error_of("corpus")
 
 

@@ -36,9 +36,9 @@ def test_vocabulary_has_pad_and_unk_in_front_and_the_frequent_words() -> None:
     assert build_vocabulary(counter, 5) == ["<pad>", "<unk>", "often", "a", "b"]
 
 
-def test_vocabulary_comes_from_the_training_split_alone(tmp_path: Path) -> None:
+def test_vocabulary_comes_from_the_training_split_alone() -> None:
     reviews = [(f"{text} only{n}", label) for n, (text, label) in enumerate(make_reviews(50))]
-    corpus = write_csv(tmp_path / "corpus.csv", reviews)
+    corpus = write_csv(Path("corpus.csv"), reviews)
     vocabulary = set(data_of(corpus, vocab_size=10_000).vocabulary or [])
     for name, rows in texts_of(corpus).items():
         assert all((text.split()[-1] in vocabulary) == (name == "train") for text, _ in rows)
