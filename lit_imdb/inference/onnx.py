@@ -27,7 +27,7 @@ _INT32, _BOOL = 6, 9  # onnx.TensorProto's numbers
 
 
 def write_onnx(net: SentimentRNN, path: Path) -> None:
-    """Writes `net`: ids int64 (B, T) in, logits float32 (B,) out, for any B and T.
+    """Write `net`: ids int64 (B, T) in, logits float32 (B,) out, for any B and T.
 
     A network may bring a graph of its own, `onnx_graph`: see `NGrams`.
 

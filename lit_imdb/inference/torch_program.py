@@ -48,7 +48,7 @@ class _AnyLength(nn.Module):
 
 @torch.no_grad()
 def write_torch(net: SentimentRNN, path: Path) -> None:
-    """Writes `net` as a .pt2 file: ids int64 (B, T) in, logits float32 (B,) out, any B and T."""
+    """Write `net` as a .pt2 file: ids int64 (B, T) in, logits float32 (B,) out, any B and T."""
     dimensions = {0: torch.export.Dim("reviews"), 1: torch.export.Dim("tokens")}
     example = torch.ones(3, 7, dtype=torch.int64)  # (B, T), any numbers above 1
     module = _AnyLength(net) if net.cells else net
