@@ -16,6 +16,7 @@ _EXPECTED = (
     "Checkpoint directory .* exists and is not empty",  # a resumed run's own
     "dirpath has changed",  # the run folder was moved, or its checkpoint taken out of it
     "Unable to serialize instance",  # mended by Parser.dump
+    "requested to overfit but enabled",  # loaders keep their order then
     "smaller than the logging interval",  # short runs log their epochs
     "monitor='val/acc'.* could not find",  # short runs may have no validation
     "hooks will not be called on every batch",  # of accumulated ones, as is right

@@ -41,7 +41,6 @@ MISTAKES = {
     "--model.dropout 1": "dropout",
     "--data.batch_size many": "--data.batch_size many: expected a whole number\n",
     "--data.batch_size 0": "batch_size",
-    "--data.batch_size 500": "144 training reviews are fewer than a batch",
     "--data.val_fraction 1": "val_fraction",
     "--data.vocab_size 2": "vocab_size",
     "--data.max_length 0": "max_length",

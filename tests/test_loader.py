@@ -35,6 +35,12 @@ def test_training_batches_are_full_and_reshuffled_each_epoch(train: Split) -> No
     assert sorted(loader.order().tolist()) == list(range(144))
 
 
+def test_a_training_split_smaller_than_a_batch_is_one_batch(train: Split) -> None:
+    for rank, world in ((0, 1), (0, 2), (1, 2)):
+        (ids,) = ids_of(BatchLoader(train, 500, 5, rank, world))
+        assert len(ids) == 144 // world
+
+
 def test_validation_and_test_drop_no_review_and_keep_the_order(data: ImdbDataModule) -> None:
     for name, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
         batches = list(loader)

@@ -99,9 +99,6 @@ class ImdbDataModule(LightningDataModule):
         self.save_hyperparameters({"source": self.source})  # the one used: hparams.yaml shows it
 
     def train_dataloader(self) -> BatchLoader:
-        rows = len(self.splits["train"])
-        if rows < self.batch_size:
-            raise UserError(f"{rows} training reviews are fewer than a batch (--data.batch_size)")
         # --trainer.overfit_batches needs the same few batches in each epoch
         overfit = getattr(self.trainer, "overfit_batches", 0)
         return self._loader("train", torch.initial_seed() % 2**32, reshuffle=not overfit)

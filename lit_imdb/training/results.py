@@ -67,7 +67,8 @@ def fit_rows(metrics: dict[str, Any]) -> dict[str, str]:
     }
     for name, value in metrics.items():
         if name.startswith("found_"):
-            rows[f"{name.removeprefix('found_')} found"] = f"{value:.3g}"
+            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+            rows[f"{name.removeprefix('found_')} found"] = shown
     if metrics["run"]:
         rows["run folder"] = metrics["run"]
         if Path(metrics["run"], "report.html").is_file():
