@@ -71,7 +71,7 @@ class BatchLoader:
         world: int = 1,
         reshuffle: bool = True,
     ) -> None:
-        self.dataset = split  # Lightning reads its length
+        self.split = split
         full = max(1, len(split) // world)  # the most that every process has
         self.batch_size = batch_size if seed is None else min(batch_size, full)
         self.seed, self.reshuffle = seed, reshuffle
@@ -90,24 +90,24 @@ class BatchLoader:
 
     def order(self) -> Tensor:
         """Return the row numbers of this process in the order of this epoch."""
-        rows = torch.arange(len(self.dataset))
+        rows = torch.arange(len(self.split))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            rows = torch.randperm(len(self.dataset), generator=generator)
+            rows = torch.randperm(len(self.split), generator=generator)
         return rows[self.rank :: self.world]
 
     def __len__(self) -> int:
         if self.seed is not None:  # training: each process takes the same number of steps
-            return len(self.dataset) // (self.batch_size * self.world)
-        return math.ceil(len(range(self.rank, len(self.dataset), self.world)) / self.batch_size)
+            return len(self.split) // (self.batch_size * self.world)
+        return math.ceil(len(range(self.rank, len(self.split), self.world)) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = torch.split(self.order(), self.batch_size)
         self.position, self._start = self._start, 0
         for rows in islice(batches, self.position, len(self)):  # rows (B,)
             self.position += 1
-            ids = self.dataset.ids.index_select(0, rows)  # (B, T)
-            yield ids.int(), self.dataset.labels[rows].float()
+            ids = self.split.ids.index_select(0, rows)  # (B, T)
+            yield ids.int(), self.split.labels[rows].float()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "position": self.position}
