@@ -30,7 +30,10 @@ _BUGS = (AttributeError, LookupError, AssertionError, ArithmeticError)
 _RULES = (
     (r"Requirement '(([\w.-]+)[^']*)' not met", r"the package \2 is missing: pip install '\1'"),
     ("loading state_dict for", "another network's weights: give the --model of the checkpoint"),
-    ("No supported gpu|can not run on your system", "no such device here: use --accelerator cpu"),
+    (
+        r"No supported (gpu)|`?(\w+?)(?:Accelerator)?`? can not run on your system",
+        r"--accelerator \1\2: this machine has none; use --accelerator cpu",
+    ),
     (r"No module named '([\w.]+)", r"no module \1: expected an installed package or a file here"),
     (r"required: (\w+(?:, \w+)*).*?(?:class_path='(?:\w+\.)*(\w+)'|$)", r"\2 needs \1"),
     (r"Not of type \w+: (\S+) does not .* v>(\S+)", r"expected a number above \2, not \1"),

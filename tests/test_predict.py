@@ -206,6 +206,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         (["in.txt", "--output", "out.xlsx"], "'.xlsx'"),
         (["in.txt", "--output", "no/o.csv"], "no/o.csv: No such file"),
         (["in.txt", "--device", "gpu0"], "device gpu0"),
+        (["folder", "--text_column", "body"], "--text_column body: folder has no columns"),
+        (["-", "--text_column", "body"], "--text_column body: - has no columns"),
         (["folder"], "in .txt files"),
     ],
 )

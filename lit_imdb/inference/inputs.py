@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lit_imdb.data import tables
 from lit_imdb.data.tables import Row
 from lit_imdb.data.text import TextEncoder
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, explain
 
 REVIEWS = 512  # in a block
 Block = tuple[list[Row], np.ndarray]  # what the network takes together: rows and their ids (B, T)
@@ -32,14 +32,18 @@ class Input(IterableDataset[Block | Exception]):
 
     def __iter__(self) -> Iterator[Block | Exception]:
         try:
-            for block in tables.batches_of(self._reviews(), REVIEWS, lambda review: len(review[1])):
-                rows, texts = map(list, zip(*block, strict=True))
-                yield rows, self.encoder.encode(texts)
+            blocks = tables.batches_of(self._reviews(), REVIEWS, lambda review: len(review[1]))
+            with explain(f"cannot read {self.path}", OSError):
+                for block in blocks:
+                    rows, texts = map(list, zip(*block, strict=True))
+                    yield rows, self.encoder.encode(texts)
         except Exception as error:  # DataLoader would raise a RuntimeError with a traceback in it
             yield error
 
     def _reviews(self) -> Iterator[tuple[Row, str]]:
         path = Path(self.path)
+        if self.column != "text" and (self.path == "-" or path.is_dir()):
+            raise UserError(f"--text_column {self.column}: {self.path} has no columns, only texts")
         if self.path == "-":
             for row in tables.READERS[".txt"](sys.stdin.buffer, "standard input", self.encoding):
                 yield row, row["text"]

@@ -75,9 +75,9 @@ class LitSentiment(LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        trainer = self.trainer
-        if trainer.gradient_clip_val and trainer.precision.endswith("mixed"):
-            self.fuses_adam = False  # Lightning cannot clip its gradients
+        # Lightning cannot clip the gradients that a fused optimizer unscales itself
+        clips, precision = self.trainer.gradient_clip_val, self.trainer.precision
+        self.fuses_adam = not (clips and precision.endswith("mixed"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
