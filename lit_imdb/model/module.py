@@ -19,6 +19,7 @@ from torchmetrics.classification import BinaryAccuracy
 from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
 from lit_imdb.model.folded import fold
+from lit_imdb.model.graphs import Graphs
 from lit_imdb.model.metrics import RunningMetrics
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recipe import drop_words, loss_at_every_word
@@ -56,7 +57,8 @@ class LitSentiment(LightningModule):
         self.net = self.make_network(**network)
         self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
         self.save_hyperparameters()  # those given, to subclasses too
-        self._folded: Callable[[Tensor], Tensor] = self.net.forward
+        self._graphs = Graphs()  # for training
+        self._folded: Callable[[Tensor], Tensor] = self.net.forward  # for evaluation
         self.train_metrics = RunningMetrics()  # since the last log line
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
         self.test_loss, self.test_acc = MeanMetric(), BinaryAccuracy()
@@ -85,7 +87,8 @@ class LitSentiment(LightningModule):
         masks = self.net.draw_masks(len(ids), generator)
         if self.word_dropout:
             ids = drop_words(ids, self.word_dropout, generator)
-        logits = self.net(ids, masks, every=bool(self.word_loss))  # (B,), or at every word (B, T)
+        # (B,), or at every word (B, T)
+        logits = self._graphs(self.net, ids, masks, every=bool(self.word_loss))
         last = logits[:, -1] if self.word_loss else logits  # (B,)
         labels = labels.to(last.dtype)
         loss = binary_cross_entropy_with_logits(last, labels)

@@ -1,0 +1,159 @@
+"""What an NVIDIA GPU must do as well as a CPU: `pytest -m gpu`."""
+
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import REPORTED, RUN, TINY, Run, results_of
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from lit_imdb import LitSentiment, SentimentRNN, load
+from lit_imdb.model.graphs import Graphs
+from lit_imdb.training.results import percent
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+GPU = ("--accelerator", "gpu")
+
+
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Each capture adds an entry."""
+    capture, seen = torch.cuda.make_graphed_callables, []
+
+    def counted(module: Any, samples: Any) -> Any:
+        seen.append(module)
+        return capture(module, samples)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", counted)
+    return seen
+
+
+def train(call: Callable[..., Tensor], net: SentimentRNN, every: bool = False) -> list[Tensor]:
+    """Take five steps on the GPU; return the losses and the weights."""
+    net.to("cuda").train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    random = torch.Generator().manual_seed(1)
+    labels = (torch.arange(32, device="cuda") % 2).float()
+    losses = []
+    for number in range(5):
+        ids = torch.randint(2, 50, (32, 20), generator=random)
+        ids[torch.arange(20) < torch.arange(32).unsqueeze(1) % 20] = 0  # mixed lengths
+        masks = net.draw_masks(32, torch.Generator("cuda").manual_seed(number))
+        logits = call(net, ids.int().cuda(), masks, every=every)
+        logits = logits.mean(1) if every else logits  # (B,)
+        loss = binary_cross_entropy_with_logits(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return [torch.stack(losses), *(weight.detach() for weight in net.parameters())]
+
+
+def plain(net: SentimentRNN, ids: Tensor, masks: Any, every: bool) -> Tensor:
+    logits: Tensor = net(ids, masks, every=every)
+    return logits
+
+
+def network(engine: Any = "auto", dropout: float = 0.2) -> SentimentRNN:
+    torch.manual_seed(1)
+    return SentimentRNN(50, 16, 32, dropout, engine)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
+def test_graphs_and_the_plain_way_end_with_the_same_bits(
+    every: bool, dropout: float, captures: list[Any]
+) -> None:
+    found = train(Graphs(), network(dropout=dropout), every)
+    assert len(captures) == 1
+    for one, other in zip(found, train(plain, network(dropout=dropout), every), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("what", ["hook", "autocast", "anomaly", "reference"])
+def test_where_python_must_run_in_each_step_nothing_is_captured(
+    what: str, captures: list[Any]
+) -> None:
+    net = network("reference" if what == "reference" else "auto")
+    calls: list[Any] = []
+    if what == "hook":
+        net.head.register_forward_hook(lambda *_: calls.append(1))
+    context: dict[str, AbstractContextManager[Any]] = {
+        "autocast": torch.autocast("cuda", torch.bfloat16),
+        "anomaly": torch.autograd.set_detect_anomaly(True),
+    }
+    with context.get(what, nullcontext()):
+        train(Graphs(), net)
+    assert not captures
+    assert len(calls) == (5 if what == "hook" else 0)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_it_trains_in_every_precision(precision: str, run: Run, corpus: Path) -> None:
+    done = run(*TINY, *GPU, "--precision", precision, "--data.source", corpus)
+    assert done.status == 0, done.err
+    assert results_of(RUN)["device"] == "cuda:0"
+    assert results_of(RUN)["test_acc"] > 0.9
+
+
+def weights(run_folder: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(run_folder / "checkpoints/last.ckpt")["state_dict"]
+    return found
+
+
+def test_a_resumed_run_ends_with_the_same_bits(
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = LitSentiment.training_step
+
+    def terminated(lit: LitSentiment, *args: Any) -> Tensor:
+        if lit.global_step == 7:  # in the middle of an epoch
+            signal.raise_signal(signal.SIGTERM)
+        return step(lit, *args)
+
+    flags = (*TINY, *GPU, "--data.source", corpus)
+    assert run(*flags).status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(LitSentiment, "training_step", terminated)
+        assert run(*flags).status == 128 + signal.SIGTERM
+    assert run("fit", "--ckpt_path", "last").status == 0
+    whole, resumed = weights(RUN), weights(RUN.with_name("version_1"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize(("trained_on", "other"), [("gpu", "cpu"), ("cpu", "gpu")])
+def test_checkpoints_move_between_gpu_and_cpu(
+    trained_on: str, other: str, run: Run, corpus: Path
+) -> None:
+    flags = ("--accelerator", trained_on, "--data.source", corpus)
+    assert run(*TINY, *flags).status == 0
+    tested = run("test", "--accelerator", other)
+    assert percent(results_of(RUN)["test_acc"]) in tested.out
+    texts = [line.split('"')[1] for line in corpus.read_text().splitlines()[1:]]
+    best = RUN / "checkpoints/best.ckpt"
+    cpu, gpu = (load(best, device).predict(texts) for device in ("cpu", "cuda"))
+    for one, two in zip(cpu, gpu, strict=True):
+        assert one.label == two.label
+        assert one.probability == pytest.approx(two.probability, abs=1e-4)
+
+
+def test_no_command_prints_a_warning(run: Run, corpus: Path) -> None:
+    for command in (
+        (*REPORTED, *GPU, "--data.source", corpus),
+        ("validate", *GPU),
+        ("test", *GPU),
+        ("predict", corpus, "--device", "cuda", "--output", "answers.csv"),
+        ("predict", "--text", "A lovely film", "--device", "cuda"),
+    ):
+        done = run(*command)
+        assert done.status == 0, done.err
+        assert "warning" not in done.err, done.err

@@ -1,0 +1,117 @@
+"""Training by CUDA graphs, as far as that can be seen without a GPU: graphs are played here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from lit_imdb import SentimentRNN
+from lit_imdb.model import graphs
+from lit_imdb.model.graphs import Graphs
+
+
+class Player:
+    """Stands in for `torch.cuda.make_graphed_callables`: all results are in the same memory."""
+
+    def __init__(self) -> None:
+        self.captured: list[torch.Size] = []  # sizes of ids
+
+    def __call__(self, module: Any, samples: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        self.captured.append(samples[0].shape)
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        logits: list[Tensor] = []
+        static = [torch.empty_like(weight) for weight in weights]
+
+        class Replay(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+                for sample, given in zip(samples, inputs[: len(samples)], strict=True):
+                    sample.copy_(given)
+                with torch.enable_grad():
+                    logits[:] = [module(*samples)]
+                return logits[0].detach()
+
+            @staticmethod
+            def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+                found = torch.autograd.grad(logits[0], weights, incoming)
+                for memory, gradient in zip(static, found, strict=True):
+                    memory.copy_(gradient)
+                return (*[None] * len(samples), *(memory.detach() for memory in static))
+
+        return lambda *inputs: Replay.apply(*inputs, *weights)
+
+
+@pytest.fixture
+def player(monkeypatch: pytest.MonkeyPatch) -> Player:
+    player = Player()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", player)
+    monkeypatch.setattr(graphs, "is_constant", lambda net, ids: True)
+    return player
+
+
+def batches(*sizes: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+    """Ids (B, T) of mixed lengths, and labels (B,)."""
+    torch.manual_seed(1)
+    made = []
+    for reviews, steps in sizes:
+        ids = torch.randint(2, 20, (reviews, steps))
+        ids[torch.arange(steps) < torch.arange(reviews).unsqueeze(1) % steps] = 0
+        made.append((ids, torch.arange(reviews) % 2.0))
+    return made
+
+
+def plain(net: SentimentRNN, ids: Tensor, masks: Any, every: bool) -> Tensor:
+    logits: Tensor = net(ids, masks, every=every)
+    return logits
+
+
+def gradients(call: Callable[..., Tensor], *sizes: tuple[int, int]) -> list[Tensor]:
+    """Sums of the gradients of two steps each, which Adam then uses."""
+    data = batches(*sizes)
+    net = SentimentRNN(20, 6, 5, engine="cudnn").train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    found = []
+    for number, (ids, labels) in enumerate(data, 1):
+        masks = net.draw_masks(len(ids), torch.Generator().manual_seed(number))
+        loss = binary_cross_entropy_with_logits(call(net, ids, masks, every=False), labels)
+        loss.backward()
+        if number % 2 == 0:
+            found += [w.grad.clone() for w in net.parameters() if w.grad is not None]
+            optimizer.step()
+            optimizer.zero_grad()
+    return found
+
+
+SAME = [(8, 5)] * 6
+
+
+def test_the_second_batch_of_a_size_is_captured_and_gradients_are_the_same(player: Player) -> None:
+    torch.testing.assert_close(gradients(Graphs(), *SAME), gradients(plain, *SAME))
+    assert player.captured == [(8, 5)]
+
+
+def test_another_size_is_captured_anew_and_changing_ones_never(player: Player) -> None:
+    sizes = [(8, 5), (8, 5), (4, 5), (8, 5), (4, 5), (4, 5)]
+    torch.testing.assert_close(gradients(Graphs(), *sizes), gradients(plain, *sizes))
+    assert player.captured == [(8, 5), (4, 5)]
+
+
+def test_what_cannot_be_captured_is_trained_without_after_one_warning(
+    player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    with pytest.warns(UserWarning, match="without CUDA graphs: operation not permitted") as seen:
+        found = gradients(Graphs(), *SAME)
+    assert len(seen) == 1
+    torch.testing.assert_close(found, gradients(plain, *SAME))
+
+
+def test_a_cpu_trains_without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", None)
+    gradients(Graphs(), *SAME)
