@@ -5,6 +5,7 @@ Shapes: B reviews, T tokens, H hidden units, L cells.
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -62,5 +63,7 @@ def draw_gradients(norms: Tensor) -> Figure:
     for cell, row in enumerate(norms.clamp(min=1e-12).numpy()):
         style = CELLS[cell % len(CELLS)]
         axes.plot(range(1, len(row) + 1), row, label=f"cell{cell}", linewidth=2, **style)
+    axes.yaxis.set_major_formatter("{x:.0e}")  # matplotlib's own, a formula, is slow
+    axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     axes.legend()
     return figure
