@@ -19,7 +19,7 @@ from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI, as_list
 from lit_imdb.training import results
-from lit_imdb.training.checkpoint import link_run, read_checkpoint, run_of
+from lit_imdb.training.checkpoint import read_checkpoint, run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
 from lit_imdb.training.progress import EpochLines, ProgressBar
@@ -27,7 +27,7 @@ from lit_imdb.training.saving import (
     BestCheckpoint,
     DurableCheckpointIO,
     LastCheckpoint,
-    OptimizerCheck,
+    check_optimizer,
 )
 from lit_imdb.training.tensorboard import RunLogger, log_hparams
 
@@ -83,9 +83,9 @@ class CLI(SettingsCLI):
                 logger = sorted(own, key=lambda each: not isinstance(each, _WITH_FOLDER))
             if config.enable_checkpointing is not False and not config.fast_dev_run:
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
-                callbacks += [self.best, last, LambdaCallback(on_train_start=link_run)]
-            hparams = LambdaCallback(on_train_start=results.write_hparams)
-            callbacks += [self.history, hparams, OptimizerCheck(), EpochLines(self.history)]
+                callbacks += [self.best, last]
+            start = LambdaCallback(on_train_start=_start_run)
+            callbacks += [self.history, start, EpochLines(self.history)]
             if self.config.fit.report:
                 self.report = Report(self.history)
                 callbacks.append(self.report)
@@ -205,6 +205,11 @@ class CLI(SettingsCLI):
                     logger.finalize("success")
             results.write_results(Path(metrics["run"]), content)
         results.print_table("lit-imdb", results.fit_rows(metrics))
+
+
+def _start_run(trainer: Any, module: Any) -> None:
+    check_optimizer(trainer)
+    results.write_hparams(trainer, module)
 
 
 def run(args: list[str]) -> None:

@@ -153,6 +153,8 @@ def load_network(
     problem = f"{file} does not fit the class {getattr(model, '__name__', 'SentimentRNN')}"
     with explain(problem, RuntimeError, TypeError, AttributeError):
         net = network_of(checkpoint["hyper_parameters"], model).requires_grad_(False)
+        if model is None:
+            net.to_empty(device="cpu")
         net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
     return checkpoint, net
 

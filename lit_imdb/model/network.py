@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lit_imdb.errors import UserError
 from lit_imdb.model import recurrence
@@ -73,6 +74,8 @@ class SentimentRNN(nn.Module):
 
     def reset_parameters(self) -> None:
         """Keras's initial values, so that the first epochs go as in the tutorial."""
+        if self.head.weight.is_meta:
+            return  # it has no values
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
         for cell in self.cells:
             if not isinstance(cell, nn.RNNCell):
@@ -135,17 +138,31 @@ class SentimentRNN(nn.Module):
 def network_of(
     settings: Mapping[str, Any], model: Callable[..., Any] | None = None
 ) -> SentimentRNN:
-    """Build an untrained network from a checkpoint's hyperparameters.
+    """Build a network for the weights of a checkpoint, from its hyperparameters.
 
     Args:
         settings: May hold settings of others as well.
-        model: The subclass of `LitSentiment` whose network it is, if it is not `SentimentRNN`.
+        model: The subclass of `LitSentiment` whose network it is. Without one it is `SentimentRNN`,
+            on the meta device: a file's sizes, checked or not, need no memory there.
     """
     takes = inspect.signature(model or SentimentRNN).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
         settings = {name: value for name, value in settings.items() if name in takes}
-    net: SentimentRNN = model(**settings).net if model else SentimentRNN(**settings)
-    return net
+    if model:
+        net: SentimentRNN = model(**settings).net
+        return net
+    with torch.device("meta"), _NoInitialValues():
+        return SentimentRNN(**settings)
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Skips `nn.init`, which on the meta device would import torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _check(name: str, value: Any, holds: bool, expected: str) -> None:

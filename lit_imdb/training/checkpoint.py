@@ -47,7 +47,7 @@ def is_custom(class_path: str) -> bool:
     return class_path not in ("lit_imdb.LitSentiment", "lit_imdb.model.module.LitSentiment")
 
 
-def link_run(trainer: Any, module: object = None) -> None:
+def link_run(trainer: Any) -> None:
     """Link a run in another folder, such as another logger's, into LOGS: `last` finds it there."""
     root = Path(trainer.default_root_dir, LOGS)
     run = Path(trainer.log_dir).resolve()

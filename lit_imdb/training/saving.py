@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from lit_imdb.errors import UserError, explain
 from lit_imdb.files import whole_file
 from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
-from lit_imdb.training.checkpoint import read_checkpoint
+from lit_imdb.training.checkpoint import link_run, read_checkpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -43,6 +43,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.path = Path(trainer.log_dir or trainer.default_root_dir, "checkpoints", "last.ckpt")
+        link_run(trainer)
         handle_stop_signals(self._remember)
         if trainer.global_step == 0:
             self._save(trainer)
@@ -109,21 +110,23 @@ def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
     return trainer.enable_validation and (batch_idx + 1) % every == 0
 
 
-class OptimizerCheck(Callback):
-    """Refuses a checkpoint's optimizer state that is not as large as its weight.
+def check_optimizer(trainer: Trainer) -> None:
+    """Refuse a checkpoint's optimizer state that is not as large as its weight.
 
-    torch's fused optimizers write past a shorter one. Which state is whose is known only here.
+    torch's fused optimizers write past a shorter one. Which state is whose is known only once the
+    optimizer has it.
+
+    Raises:
+        UserError: There is one.
     """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for optimizer in trainer.optimizers:
-            groups = [group["params"] for group in optimizer.param_groups if group.get("fused")]
-            for weight in chain.from_iterable(groups):
-                for name, value in optimizer.state.get(weight, {}).items():
-                    expected = () if name == "step" else weight.shape
-                    if value is not None and getattr(value, "shape", None) != expected:
-                        problem = f"the optimizer's {name} is not as large as its weight"
-                        raise UserError(f"{trainer.ckpt_path}: {problem}")
+    for optimizer in trainer.optimizers:
+        groups = [group["params"] for group in optimizer.param_groups if group.get("fused")]
+        for weight in chain.from_iterable(groups):
+            for name, value in optimizer.state.get(weight, {}).items():
+                expected = () if name == "step" else weight.shape
+                if value is not None and getattr(value, "shape", None) != expected:
+                    problem = f"the optimizer's {name} is not as large as its weight"
+                    raise UserError(f"{trainer.ckpt_path}: {problem}")
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

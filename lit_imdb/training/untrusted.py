@@ -136,9 +136,7 @@ def check_content(checkpoint: dict[str, Any], for_trainer: bool = False) -> None
     _expect(words <= settings["vocab_size"], f"{words} words for {settings['vocab_size']} rows")
     if for_trainer:
         return
-    with torch.device("meta"):  # needs no memory
-        net = network_of(settings)
-    shapes = {f"net.{name}": weight.shape for name, weight in net.state_dict().items()}
+    shapes = {f"net.{k}": weight.shape for k, weight in network_of(settings).state_dict().items()}
     weights = checkpoint["state_dict"].items()
     found = {k: w.shape for k, w in weights if k.startswith("net.") and w.is_floating_point()}
     hint = "its weights are those of another network; of a class of your own: load(..., model=)"
