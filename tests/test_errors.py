@@ -1,35 +1,25 @@
 """A user's mistakes: one line that says what to do, exit status 2."""
 
 import importlib.util
-import json
 import re
 import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, Fails, Run, Trained, write_jsonl
+from conftest import ROOT, TINY, Fails, Run
 
 from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import UserError
 
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu_says_to_use_the_cpu(fails: Fails, corpus: Path) -> None:
-    for flag in ("--accelerator", "--trainer.accelerator"):
-        assert "--accelerator cpu" in fails(flag, "gpu", "--data.source", corpus)
-
-
 MISTAKES = {
     # names of other programs, and slips
     "--epoch 2": "--epoch: did you mean --max_epochs?",
-    "--max-epochs 1": "did you mean --max_epochs?",
     "--lr 0.1": "did you mean --model.lr?",
     "--batch-size=3": "did you mean --data.batch_size?",
     "--model.hiden_dim 32": "did you mean --model.hidden_dim?",
-    "--seed 3": "did you mean --seed_everything?",
-    "--gpus 1": "did you mean --devices?",
     "--nonsense": "no flag --nonsense; `python train.py fit --help` lists all\n",
     "--model lit_imdb.model.ngrams.LitNGrams --model.dropout 0": "no flag --model.dropout; `py",
     "test": "the command comes first: python train.py test ...",
@@ -50,7 +40,6 @@ MISTAKES = {
     "--max_epochs -5": "max_epochs",
     "--precision 17": "--trainer.precision 17: expected 64, 32, 16, ",
     "--accelerator abacus": "abacus",
-    "--devices x": "devices",
     "--strategy psychic": "psychic",
     "--trainer.devices": "devices",
     "--trainer.deterministic foo": "expected true, false or warn\n",
@@ -69,6 +58,8 @@ MISTAKES = {
     "--config missing.yaml": "missing.yaml",
     "--ckpt_path logs": "expected a file, such as logs/best.ckpt, or `best` or `last`",
 }
+if not torch.cuda.is_available():
+    MISTAKES["--accelerator gpu"] = "this machine has none; use --accelerator cpu"
 
 
 @pytest.mark.parametrize("typed", MISTAKES)
@@ -88,7 +79,6 @@ def test_a_mistake_is_one_line_that_says_what_was_meant(
     [
         ("fti", "'fti': expected one of fit, validate, test, "),
         ("train", "did you mean fit?"),
-        ("evaluate", "did you mean test?"),
         ("predict 'I loved it'", "`python train.py predict --text 'I loved it'`"),
         ("predict -t 'I loved it'", "-t: did you mean --text?"),
         ("export --formt onnx", "did you mean --format?"),
@@ -116,11 +106,25 @@ def test_a_mistake_in_a_config_file_names_the_file(content: str, said: str, fail
     assert said in line
 
 
-def test_a_missing_optional_package_says_how_to_install_it(fails: Fails, corpus: Path) -> None:
-    missing = [name for name in ("wandb", "mlflow") if importlib.util.find_spec(name) is None]
-    logger = {"wandb": "WandbLogger", "mlflow": "MLFlowLogger"}[missing[0]]
-    line = fails("--data.source", corpus, *TINY, "--trainer.logger", logger)
-    assert f"the package {missing[0]} is missing: pip install '{missing[0]}>=" in line
+@pytest.mark.parametrize(
+    ("command", "missing", "said"),
+    [
+        ("export", "onnx", "the package onnx is missing: pip install onnx onnxruntime"),
+        ("serve", "uvicorn", "uvicorn is missing: pip install starlette uvicorn"),
+    ],
+)
+def test_a_missing_optional_package_says_how_to_install_it_and_leaves_nothing(
+    command: str, missing: str, said: str, fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert said in fails(command, "--ckpt_path", best)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("wandb")), reason="wandb is installed")
+def test_the_missing_package_of_a_logger_is_named(fails: Fails, corpus: Path) -> None:
+    line = fails("--data.source", corpus, *TINY, "--trainer.logger", "WandbLogger")
+    assert "the package wandb is missing: pip install 'wandb>=" in line
 
 
 def test_a_bug_is_not_called_a_mistake_of_the_user(
@@ -131,9 +135,7 @@ def test_a_bug_is_not_called_a_mistake_of_the_user(
     monkeypatch.setattr(LitSentiment, "configure_optimizers", lambda self: [][0])
     done = run("--data.source", corpus, *TINY)
     assert done.status == 1
-    last = done.err.splitlines()[-1]
-    assert last.startswith("error: IndexError: ")
-    assert "LIT_IMDB_DEBUG=1" in last
+    assert re.search("^error: IndexError: .* \\(LIT_IMDB_DEBUG=1 shows where\\)$", done.err, re.M)
 
 
 @pytest.mark.parametrize(
@@ -148,22 +150,13 @@ def test_hints_name_the_program_as_it_was_called(
     assert f"`{named} export --help`" in fails("export", "--nonsense")
 
 
-def test_what_was_asked_for_is_told_and_nothing_else(
-    run: Run, trained: Trained, corpus: Path
-) -> None:
-    stop = {"monitor": "val/loss", "patience": 0, "mode": "max"}
-    keep = {"monitor": "val/acc", "verbose": True}
-    callbacks = [
-        {"class_path": "EarlyStopping", "init_args": stop},
-        {"class_path": "ModelCheckpoint", "init_args": keep},
-    ]
-    Path("mine.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
-    done = run("--data.source", corpus, *TINY, "--max_epochs", "9", "--config", "mine.yaml")
-    assert done.status == 0
+def test_what_was_asked_for_is_told_and_nothing_else(run: Run, corpus: Path) -> None:
+    stop = ("+=EarlyStopping", ".monitor=val/loss", ".patience=0", ".mode=max")
+    keep = ("+=ModelCheckpoint", ".monitor=val/acc", ".verbose=true")
+    callbacks = (f"--trainer.callbacks{part}" for part in (*stop, *keep))
+    done = run("--data.source", corpus, *TINY, "--max_epochs", "9", *callbacks)
     told = [line.split()[0] for line in done.err.splitlines()]
     assert told == ["loading", "preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
-    told = [line.split()[0] for line in trained.output.err.splitlines()]
-    assert told == ["loading", "preparing", "training", "epoch", "epoch"]
 
 
 def test_help_lists_the_commands_and_version_is_told(run: Run) -> None:
@@ -172,26 +165,20 @@ def test_help_lists_the_commands_and_version_is_told(run: Run) -> None:
     assert run("--version").out == f"lit-imdb {version('lit-imdb')}\n"
 
 
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_first_screen_of_help_has_every_flag_of_the_readme(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    command: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    lines = run("fit", "--help").out.splitlines()
+    lines = run(command, "--help").out.splitlines()
     assert max(map(len, lines)) <= 80
     table = (ROOT / "README.md").read_text().partition("| flag |")[2].partition("\n\n")[0]
     flags = re.findall("`(--[^`]+)`", table)
     assert len(flags) > 10
-    for flag in set(flags) - {"--trainer.max_epochs", "--trainer."}:
+    for flag in {*flags, "torchtext's"} - {"--trainer.max_epochs", "--trainer."}:
         assert flag in "\n".join(lines[:40]), flag
     assert "accumulate_grad_batches" in "\n".join(lines)  # by name; described by:
-    assert "--trainer.accumulate_grad_batches" in run("fit", "--help", "all").out
-
-
-def test_a_wrong_label_is_found_in_other_commands_too(
-    fails: Fails, best: Path, tmp_path: Path
-) -> None:
-    write_jsonl(tmp_path / "odd.jsonl", [("fine", 7)])
-    assert "label 7" in fails("test", "--ckpt_path", best, "--data.source", "odd.jsonl")
+    assert "--trainer.accumulate_grad_batches" in run(command, "--help", "all").out
 
 
 def test_a_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
