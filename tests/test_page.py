@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from child import Server, serving
+from conftest import Trained
 
 import lit_imdb
 
-pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 _REASON = "no selenium, the page is NOT tested: pip install selenium"
 webdriver = pytest.importorskip("selenium.webdriver", reason=_REASON)
-WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
 Keys = webdriver.Keys
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -24,12 +23,10 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync"),
 )
 
+_NONE = "no browser, the page is NOT tested: apt-get install chromium chromium-driver"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="no browser, the page is NOT tested: apt-get install chromium chromium-driver",
-    ),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=_NONE),
 ]
 
 
@@ -43,15 +40,11 @@ def server(best: Path) -> Iterator[Server]:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    try:
+    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture
@@ -70,14 +63,21 @@ def show_as(browser: Any, width: int, scheme: str = "light") -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
-def verdict(page: Any) -> str:
-    """The answer, once it is there."""
-    wait = WebDriverWait(page, 15)
-    return wait.until(lambda _: page.find_element("id", "verdict").text)
+def verdict(page: Any, said: str = "") -> str:
+    """The answer, once it is there and has `said` in it."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def answer(page: Any) -> str:
+        text = page.find_element("id", "verdict").text
+        return text if said in text else ""
+
+    return WebDriverWait(page, 15).until(answer)
 
 
-def box(page: Any) -> Any:
-    return page.find_element("id", "text")
+def classify(page: Any, text: str = "") -> None:
+    """Type a text and press the button."""
+    page.find_element("id", "text").send_keys(text)
+    page.find_element("id", "send").click()
 
 
 @pytest.mark.parametrize("text", ["The film was lovely, great!", "The plot was awful, dull."])
@@ -86,11 +86,10 @@ def test_visitor_types_a_review_presses_the_button_and_reads_the_answer(
 ) -> None:
     classifier = lit_imdb.load(best)
     (expected,) = classifier.predict(text)
-    box(page).send_keys(text)
-    page.find_element("id", "send").click()
+    classify(page, text)
     assert verdict(page).startswith({"pos": "Positive", "neg": "Negative"}[expected.label])
-    assert expected.probability is not None
-    assert f"{expected.probability:.1%}".rstrip("%") in verdict(page)
+    assert expected.probability
+    assert f"{100 * expected.probability:.1f}" in verdict(page)
     words = page.find_elements("css selector", "#words .word")
     for word, (token, influence) in zip(words, classifier.explain(text), strict=True):
         assert word.text == token
@@ -100,11 +99,14 @@ def test_visitor_types_a_review_presses_the_button_and_reads_the_answer(
 
 
 def test_keyboard_alone_is_enough(page: Any) -> None:
-    assert page.switch_to.active_element == box(page), "one can type at once"
-    box(page).send_keys("great", Keys.TAB)
+    box = page.switch_to.active_element  # one can type at once
+    box.send_keys("great", Keys.TAB)
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    assert "Probability" in verdict(page)
+    verdict(page, "Probability")
     assert page.switch_to.active_element.text == "Classify", "the focus stays where it was"
+    box.send_keys(Keys.CONTROL + "a")
+    box.send_keys("zebra", Keys.CONTROL + Keys.ENTER)
+    verdict(page, "no known word to read")
 
 
 def test_markup_in_an_answer_stays_text(page: Any) -> None:
@@ -120,31 +122,32 @@ def test_markup_in_an_answer_stays_text(page: Any) -> None:
     assert "owned" not in page.title
 
 
-def test_empty_review_gets_a_reason_and_so_does_one_of_unknown_words(page: Any) -> None:
-    page.find_element("id", "send").click()
-    assert "no word to read" in verdict(page)
-    box(page).send_keys("zebra", Keys.CONTROL + Keys.ENTER)
-    WebDriverWait(page, 15).until(lambda _: "no known word to read" in verdict(page))
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_page_needs_no_sideways_scrolling(page: Any, scheme: str) -> None:
     show_as(page, width=360, scheme=scheme)
-    box(page).send_keys("great " + "w" * 200)
-    page.find_element("id", "send").click()
+    classify(page, "great " + "w" * 200)
     verdict(page)
-    width = page.execute_script("return document.documentElement.scrollWidth")
-    assert width <= 360
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 360
     back = page.find_element("tag name", "body").value_of_css_property("background-color")
     brightness = sum(int(part) for part in back.strip("rgba()").split(",")[:3])
     assert (brightness < 3 * 128) == (scheme == "dark")
 
 
+def test_the_report_of_a_run_opens_with_its_pictures_and_without_complaint(
+    browser: Any, trained: Trained
+) -> None:
+    browser.get((trained.run / "report.html").as_uri())
+    assert "test reviews right" in browser.find_element("tag name", "body").text
+    pictures = browser.find_elements("tag name", "img")
+    assert {picture.get_property("naturalWidth") for picture in pictures} == {600}
+    assert browser.get_log("browser") == []
+
+
 def test_complaint_of_the_server_is_shown(page: Any) -> None:
     answer = """new Response('{"error": "too large"}', {status: 413})"""
     page.execute_script(f"fetch = async () => {answer}")
-    page.find_element("id", "send").click()
-    assert "too large" in verdict(page)
+    classify(page)
+    verdict(page, "too large")
     page.execute_script("fetch = async () => { throw new TypeError('refused') }")
-    page.find_element("id", "send").click()
-    WebDriverWait(page, 15).until(lambda _: "cannot be reached" in verdict(page))
+    classify(page)
+    verdict(page, "cannot be reached")
