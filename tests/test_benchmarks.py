@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from conftest import Trained
+from conftest import RUN, Trained, results_of
 
 from benchmarks import crash
 
@@ -13,18 +13,16 @@ from benchmarks import crash
 def test_the_crash_test_sees_a_changed_weight_and_a_changed_metric(
     trained: Trained, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(trained.folder / "logs", other / "logs")
-    assert crash.differences(trained.folder, other) == []
-    run = other / "logs/imdb/version_0"
+    run = tmp_path / RUN
+    shutil.copytree(trained.run, run)
+    assert crash.differences(trained.folder, tmp_path) == []
     checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     checkpoint["state_dict"]["net.head.bias"] += 1e-7
     torch.save(checkpoint, run / "checkpoints/best.ckpt")
-    results = json.loads((run / "results.json").read_text())
-    results["test_acc"] += 1e-7
-    (run / "results.json").write_text(json.dumps(results))
+    results = results_of(run)
+    (run / "results.json").write_text(json.dumps({**results, "test_acc": 0.5}))
     for file in run.glob("events.*"):
         file.unlink()
-    found = "\n".join(crash.differences(trained.folder, other))
+    found = "\n".join(crash.differences(trained.folder, tmp_path))
     for name in ("state_dict.net.head.bias", "results.json.test_acc", "val/loss"):
         assert name in found

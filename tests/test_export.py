@@ -24,6 +24,9 @@ from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.ngrams import NGrams
 from lit_imdb.training.checkpoint import read_checkpoint
 
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
 TEXTS = [
     "A lovely film, great!",
     "An awful<br />plot; it was\tDULL\n(and boring)...",
@@ -40,8 +43,6 @@ formats = pytest.mark.parametrize("format", FORMATS)
 @pytest.fixture(scope="session")
 def exported(best: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The trained run, exported in each format."""
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
     folders = {format: tmp_path_factory.mktemp("exported") / format for format in FORMATS}
     for format, folder in folders.items():
         export(str(best), format, str(folder))
@@ -63,14 +64,11 @@ def assert_same_answers(folder: Path, checkpoint: Path) -> None:
     example = [sys.executable, str(folder / "example.py"), *TEXTS]
     done = subprocess.run(example, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     expected = lit_imdb.load(checkpoint).predict(TEXTS)
-    assert [answer["label"] for answer in answers] == [one.label for one in expected]
-    for answer, one in zip(answers, expected, strict=True):
-        assert answer["probability"] == (
-            None if one.probability is None else pytest.approx(one.probability, abs=1e-5)
-        )
-    assert [answer["label"] for answer in answers].count("") >= 3
+    for line, one in zip(done.stdout.splitlines(), expected, strict=True):
+        probability = pytest.approx(one.probability, abs=1e-5)
+        assert json.loads(line) == {"label": one.label, "probability": probability}
+    assert [one.label for one in expected].count("") >= 3
 
 
 def some_ngrams() -> NGrams:
@@ -89,11 +87,8 @@ def test_exported_model_agrees_with_pytorch_at_any_size_and_length(
     make: Callable[[], Any], vocab_size: int, format: str, tmp_path: Path
 ) -> None:
     net = make().eval()
-    if format == "onnx":
-        pytest.importorskip("onnxruntime")
-        write_onnx(net, tmp_path / "model.onnx")
-    else:
-        write_torch(net, tmp_path / "model.pt2")
+    write, name = (write_onnx, "model.onnx") if format == "onnx" else (write_torch, "model.pt2")
+    write(net, tmp_path / name)
     model = model_of(tmp_path)
     for shape in SHAPES:
         ids = torch.randint(1, vocab_size, shape)  # (B, T)
@@ -116,16 +111,15 @@ def test_example_gives_the_classifiers_answers(
     assert ("import torch" in example) == (format == "torch")
 
 
-def test_example_follows_basic_english_too(exported: dict[str, Path], best: Path) -> None:
+def test_example_follows_basic_english_too(exported: dict[str, Path], best: Path, run: Run) -> None:
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["datamodule_hyper_parameters"]["tokenizer"] = "basic_english"
     torch.save(checkpoint, "english.ckpt")
-    export("english.ckpt", "onnx", "out")
-    rules = [
-        json.loads((folder / "preprocessing.json").read_text())["replace"]
-        for folder in (Path("out"), exported["onnx"])
-    ]
-    assert rules[0] != rules[1]
+    done = run("export", "--ckpt_path", "english.ckpt", "--output", "out")
+    assert done.out.startswith("out: model, vocabulary, card; try: python out/example.py"), done
+    assert done.err.startswith("model: english.ckpt, validation accuracy ")
+    rules = "preprocessing.json"
+    assert Path("out", rules).read_text() != (exported["onnx"] / rules).read_text()
     assert_same_answers(Path("out").absolute(), Path("english.ckpt"))
 
 
@@ -144,43 +138,34 @@ def test_card_has_the_metrics_of_the_run_and_only_the_name_of_own_reviews(
 ) -> None:
     card = (exported["onnx"] / "MODEL_CARD.md").read_text()
     results = results_of(trained.run)
-    assert f"| test | {results['test_acc']:.2%} | {results['test_loss']:.4f} |" in card
-    assert f"`best.ckpt` (validation accuracy {100 * results['val_acc']:.1f} %)" in card
-    assert f"train {results['reviews']['train']}" in card
-    assert "It learned from the reviews in `corpus.csv`, labelled neg and pos:" in card
+    for known in (
+        f"| test | {results['test_acc']:.2%} | {results['test_loss']:.4f} |",
+        f"`best.ckpt` (validation accuracy {100 * results['val_acc']:.1f} %)",
+        "train 144, val 16, test 40",
+        "It learned from the reviews in `corpus.csv`, labelled neg and pos:",
+    ):
+        assert known in card
     assert not re.search("IMDB|[Ff]ilm|English", card)
     assert str(trained.folder) not in card, "the card goes to strangers"
     assert "$" not in card
 
 
-def test_card_of_a_model_of_film_reviews_says_so(best: Path) -> None:
-    checkpoint = read_checkpoint(best)
-    for source in ("hub", "package", "auto"):
-        checkpoint["datamodule_hyper_parameters"]["source"] = source
-        card = model_card(Origin(Path("elsewhere/best.ckpt"), 0.8), checkpoint, "torch")
-        assert card.startswith("# IMDB sentiment")
-        assert "It learned from English film reviews with a clear verdict" in card
-
-
 def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
-    run: Run, best: Path
+    best: Path, trained: Trained
 ) -> None:
-    checkpoint = torch.load(best, weights_only=True)
-    for state in checkpoint["callbacks"].values():
-        state.clear()
-    torch.save(checkpoint, Path("alone.ckpt"))
-    done = run("export", "--ckpt_path", "alone.ckpt", "--format", "torch", "--output", "out")
-    assert (done.status, done.err) == (0, "model: alone.ckpt, validation accuracy unknown\n")
-    card = Path("out/MODEL_CARD.md").read_text()
-    assert "Unknown: the run's results.json was not beside the checkpoint" in card
-    assert "Warning" not in card
+    checkpoint, last = read_checkpoint(best), trained.run / "checkpoints/last.ckpt"
+    alone = model_card(Origin(Path("alone.ckpt")), checkpoint, "torch")
+    assert "(validation accuracy unknown)" in alone
+    assert "Unknown: the run's results.json was not beside the checkpoint" in alone
+    assert "Warning" not in alone
     assert "close to guessing" in model_card(Origin(Path("a"), 0.51), checkpoint, "torch")
-
-
-def test_card_of_the_last_checkpoint_does_not_claim_the_best_ones_metrics(trained: Trained) -> None:
-    last = trained.run / "checkpoints/last.ckpt"
     card = model_card(Origin(last), read_checkpoint(last), "torch")
     assert "**not** of the exported `last.ckpt`" in card
+    for source in ("hub", "package", "auto"):
+        checkpoint["datamodule_hyper_parameters"]["source"] = source
+        card = model_card(Origin(Path("alone.ckpt")), checkpoint, "torch")
+        assert card.startswith("# IMDB sentiment")
+        assert "It learned from English film reviews with a clear verdict" in card
 
 
 def test_existing_folder_is_refused_and_left_alone(fails: Fails, best: Path) -> None:
@@ -208,12 +193,3 @@ def test_other_cells_are_not_exported(
         "lit_imdb.inference.export.load_network", lambda file: (read_checkpoint(file), net)
     )
     assert f"cannot export {type(cell).__name__}" in fails("export", "--ckpt_path", best)
-
-
-def test_missing_onnx_is_one_line_that_says_what_to_install(
-    fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    line = fails("export", "--ckpt_path", best)
-    assert "pip install onnx onnxruntime" in line
-    assert list(tmp_path.iterdir()) == []

@@ -14,15 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas
 import pytest
 import torch
 from conftest import Trained
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lit_imdb.arguments import COMMANDS, SHORT_FLAGS, full_arguments
 from lit_imdb.data.source import open_source
 from lit_imdb.data.tables import READERS, read_rows
 from lit_imdb.data.text import BASIC_ENGLISH, TOKENIZERS, WORDS
@@ -32,9 +30,7 @@ from lit_imdb.training.checkpoint import read_checkpoint
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
 # Any character, lone surrogates included, and pieces that the filter knows.
-PIECES = st.sampled_from(
-    ["<br />", "Film", "isn't", *"\"'?;. \n\x00\ud800\u0130ß\x1f\u2028"],
-)
+PIECES = st.sampled_from(["<br />", "Film", "isn't", *"\"'?;. \n\x00\ud800\u0130ß\x1f\u2028"])
 TEXTS = st.text(st.characters(exclude_categories=())) | st.lists(PIECES).map("".join)
 FILTER = set('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n')  # Keras's
 Many = Callable[..., Callable[[Callable[..., None]], None]]
@@ -119,10 +115,11 @@ MUTATIONS = (
 @pytest.mark.parametrize("name", ["sent.parquet", "sent.csv.gz"])
 def test_a_mutated_binary_file_is_rows_or_an_error(name: str, many: Many, tmp_path: Path) -> None:
     path = tmp_path / name
+    frame = pandas.DataFrame({"text": ["a", "b", None], "label": [0, 1, 1]})
     if name.endswith(".gz"):
-        path.write_bytes(gzip.compress(b"text,label\na,0\nb,1"))
+        frame.to_csv(path)
     else:
-        pq.write_table(pa.table({"text": ["a", "b", None], "label": [0, 1, 1]}), path)
+        frame.to_parquet(path)
     good = path.read_bytes()
 
     @many(200, *MUTATIONS)
@@ -139,47 +136,14 @@ def test_what_the_csv_and_json_writers_write_comes_back(many: Many, tmp_path: Pa
     def check(rows: list[tuple[str, str]]) -> None:
         wanted = [{"text": text, "label": label} for text, label in rows]
         for ending, dialect in ((".csv", csv.excel), (".tsv", csv.excel_tab)):
-            out = io.StringIO(newline="")
-            csv.writer(out, dialect, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
             path = tmp_path / f"written{ending}"
-            path.write_bytes(out.getvalue().encode())
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, dialect, quoting=csv.QUOTE_ALL)
+                writer.writerows([("text", "label"), *rows])
             assert list(read_rows(path)) == wanted
         path = tmp_path / "written.jsonl"
         path.write_text("\n".join(map(json.dumps, wanted)))
         assert list(read_rows(path)) == wanted
-
-
-# --- the command line and checkpoints ---
-
-FLAGS = [f"--{name}" for name in SHORT_FLAGS] + ["--data.source", "--model.lr", "--ckpt_path", "-h"]
-ARGUMENTS = st.lists(
-    st.sampled_from([*COMMANDS, *FLAGS, "1", "cpu", "null", "[", "{a: b}", "--", "-1", "--config"])
-    | st.text(st.characters(exclude_characters="\x00"), max_size=8),
-    max_size=6,
-)
-
-
-def test_any_arguments_parse_or_are_an_error(
-    many: Many, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from lit_imdb.cli import CLI
-
-    # parse only: nothing is built and nothing is run
-    monkeypatch.setattr(CLI, "before_instantiate_classes", lambda self: None)
-    monkeypatch.setattr(CLI, "instantiate_classes", lambda self: None)
-    monkeypatch.setattr(CLI, "_run_subcommand", lambda self, command: None)
-
-    @many(10, ARGUMENTS)
-    def check(args: list[str]) -> None:
-        status = None
-        try:
-            assert full_arguments(full_arguments(args)) == full_arguments(args)
-            CLI(args)
-        except UserError:
-            pass
-        except SystemExit as stop:  # --help
-            status = stop.code
-        assert not status
 
 
 def test_a_mutated_checkpoint_is_refused_or_sound(

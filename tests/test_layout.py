@@ -34,21 +34,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_imports_go_down(file: Path) -> None:
+def test_imports_go_down_and_take_nothing_private_from_other_libraries(file: Path) -> None:
     floor = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for module, name in imports_of(file):
-        if module.split(".")[0] != "lit_imdb":
-            continue
-        assert module != "lit_imdb", f"{file}: imports the package's own __init__"
-        below = module.split(".")[1]
-        allowed = LEVEL[below] < LEVEL[floor] or below == floor or floor in FLOORS[-1]
-        assert allowed, f"{file}: {floor} imports {module} {name}"
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_no_private_name_of_another_library_is_imported(file: Path) -> None:
-    for module, name in imports_of(file):
-        parts = [*module.split("."), name]
-        if parts[0] not in ("lit_imdb", "__future__"):
-            private = [part for part in parts if part.startswith("_")]
+        library, *parts = module.split(".")
+        if library == "lit_imdb":
+            assert parts, f"{file}: imports the package's own __init__"
+            below = parts[0]
+            allowed = LEVEL[below] < LEVEL[floor] or below == floor or floor in FLOORS[-1]
+            assert allowed, f"{file}: {floor} imports {module} {name}"
+        elif library != "__future__":
+            private = [part for part in (library, *parts, name) if part.startswith("_")]
             assert not private, f"{file}: {module} {name}"

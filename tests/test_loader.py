@@ -25,20 +25,16 @@ def ids_of(loader: BatchLoader) -> list[torch.Tensor]:
     return [ids for ids, _ in loader]
 
 
-def test_training_batches_are_full_and_reshuffled_each_epoch(train: Split) -> None:
-    loader = BatchLoader(train, 32, seed=5)
-    assert len(loader) == 4
-    first = ids_of(loader)
-    assert [len(ids) for ids in first] == [32] * 4
-    loader.set_epoch(1)
-    assert not torch.equal(torch.cat(first), torch.cat(ids_of(loader)))
-    assert sorted(loader.order().tolist()) == list(range(144))
-
-
-def test_a_training_split_smaller_than_a_batch_is_one_batch(train: Split) -> None:
-    for rank, world in ((0, 1), (0, 2), (1, 2)):
-        (ids,) = ids_of(BatchLoader(train, 500, 5, rank, world))
-        assert len(ids) == 144 // world
+@pytest.mark.parametrize(
+    ("size", "world", "expected"), [(32, 1, [32] * 4), (500, 1, [144]), (500, 2, [72])]
+)
+def test_training_batches_are_full_or_the_whole_of_a_smaller_split(
+    size: int, world: int, expected: list[int], train: Split
+) -> None:
+    for rank in range(world):
+        loader = BatchLoader(train, size, 5, rank, world)
+        assert [len(ids) for ids in ids_of(loader)] == expected
+        assert len(loader) == len(expected)
 
 
 def test_validation_and_test_drop_no_review_and_keep_the_order(data: ImdbDataModule) -> None:
@@ -56,6 +52,7 @@ def test_order_is_a_function_of_seed_and_epoch_alone(train: Split) -> None:
             loader = BatchLoader(train, 16, seed)
             loader.set_epoch(epoch)
             found.append(loader.order().tolist())
+            assert sorted(found[-1]) == list(range(144))
         return found
 
     torch.manual_seed(1)

@@ -3,11 +3,13 @@
 import functools
 import re
 import shlex
-import shutil
 from pathlib import Path
 
+import pandas
 import pytest
-from conftest import ROOT, Trained, command, make_reviews, run_script, write_csv
+from conftest import ROOT, RUN, command, make_reviews, run_script, write_csv
+
+import lit_imdb
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -29,12 +31,10 @@ PYTHON = [block for page in PAGES for block in blocks_in(page, "python") if "lit
 RECIPE = next(block for block in PYTHON if "num_proc" in block)
 
 
+@pytest.mark.usefixtures("finished")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_in_the_docs_is_understood(
-    line: str,
-    trained: Trained,
-    best: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    line: str, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lit_imdb.cli import CLI
     from lit_imdb.inference import export, predict, serve
@@ -45,8 +45,7 @@ def test_every_command_in_the_docs_is_understood(
     for step in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
         monkeypatch.setattr(CLI, step, lambda self: None)
     monkeypatch.setattr(CLI, "_run_subcommand", lambda self, command: None)
-    shutil.copytree(trained.folder / "logs", Path("logs"))
-    Path("logs/imdb/version_0/results.json").unlink()  # as a run that was cut off
+    Path(RUN, "results.json").unlink()  # as a run that was cut off
     Path("configs").symlink_to(ROOT / "configs")
     args = shlex.split(line, comments=True)[2:]
     for place, argument in enumerate(args[1:], 1):
@@ -57,16 +56,10 @@ def test_every_command_in_the_docs_is_understood(
 
 
 @pytest.mark.slow
-def test_the_recipe_for_many_machines_labels_every_review_once(
-    trained: Trained, workspace: Path
-) -> None:
-    import pyarrow.parquet as pq
-
-    import lit_imdb
-
+@pytest.mark.usefixtures("finished")
+def test_the_recipe_for_many_machines_labels_every_review_once(workspace: Path) -> None:
     reviews = make_reviews(20)
     write_csv(workspace / "reviews.csv", reviews)
-    (workspace / "logs").symlink_to(trained.folder / "logs")
     (workspace / "label.py").write_text(RECIPE.replace("num_proc=8", "num_proc=2"))
     both = """
 import runpy
@@ -74,12 +67,12 @@ for number in "01":
     sys.argv = ["label.py", number, "2"]
     runpy.run_path("label.py", run_name="__main__")
 """
-    done = run_script(both, workspace, XDG_CACHE_HOME=str(trained.cache), PYTHONPATH=str(ROOT))
+    done = run_script(both, workspace, PYTHONPATH=str(ROOT))
     assert done.status == 0, done.err
-    rows = [row for n in "01" for row in pq.read_table(f"answers-{n}.parquet").to_pylist()]
-    answers = lit_imdb.load().predict([text for text, _ in reviews])
-    assert [row["text"] for row in rows] == [text for text, _ in reviews]
-    assert [row["label"] for row in rows] == [answer.label for answer in answers]
+    answers = pandas.concat(pandas.read_parquet(f"answers-{number}.parquet") for number in "01")
+    texts = [text for text, _ in reviews]
+    assert answers["text"].tolist() == texts
+    assert answers["label"].tolist() == [one.label for one in lit_imdb.load().predict(texts)]
 
 
 @pytest.fixture(scope="module")
