@@ -28,7 +28,8 @@ def commands_in(page: Path) -> list[str]:
 
 COMMANDS = sorted({command for page in PAGES for command in commands_in(page)})
 PYTHON = [block for page in PAGES for block in blocks_in(page, "python") if "lit_imdb" in block]
-RECIPE = next(block for block in PYTHON if "num_proc" in block)
+RECIPE = next(block for block in PYTHON if "num_proc" in block)  # a script of its own
+PYTHON.remove(RECIPE)
 
 
 @pytest.mark.usefixtures("finished")
@@ -75,45 +76,24 @@ for number in "01":
     assert answers["label"].tolist() == [one.label for one in lit_imdb.load().predict(texts)]
 
 
-@pytest.fixture(scope="module")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the model of the docs was trained, but for two epochs after its best one."""
-    folder = tmp_path_factory.mktemp("packaged")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        done = command("--data.source", "package", "--max_epochs", "2", "--report", "false")
-    assert done.status == 0, done
-    return folder
-
-
-@pytest.fixture
-def in_packaged(packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(packaged)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(packaged))
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("in_packaged")
-def test_the_texts_in_the_docs_get_the_labels_that_the_page_shows() -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_texts_and_python_in_the_docs_get_the_answers_that_the_page_shows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # the model of the docs, but for two epochs after its best one
+    done = command("--data.source", "package", "--max_epochs", "2", "--report", "false")
+    assert done.status == 0, done
     shown = [line for line in COMMANDS if re.search("--text .*# (pos|neg)", line)]
     assert shown
     for line in shown:
         done = command(*shlex.split(line, comments=True)[2:])
         assert done.out.split()[0] == line.split("# ")[1].split()[0], line
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("in_packaged")
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("block", [block for block in PYTHON if block != RECIPE])
-def test_python_in_the_docs_prints_what_the_page_shows(
-    block: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exec(block, {})
-    prints = [line for line in block.splitlines() if line.startswith("print(")]
-    # a block without print is a training, which prints what it likes
-    printed = capsys.readouterr().out.splitlines()
-    for line, answer in zip(prints, printed, strict=bool(prints)):
-        if "  # " in line:
-            assert answer.split()[0] == line.split("  # ")[1].split()[0]
+    for block in PYTHON:
+        exec(block, {})
+        prints = [line for line in block.splitlines() if line.startswith("print(")]
+        # a block without print is a training, which prints what it likes
+        printed = capsys.readouterr().out.splitlines()
+        for line, answer in zip(prints, printed, strict=bool(prints)):
+            if "  # " in line:
+                assert answer.split()[0] == line.split("  # ")[1].split()[0], line

@@ -197,16 +197,15 @@ def test_what_waits_is_answered_together_and_what_is_too_much_refused(best: Path
 def test_sigterm_lets_every_request_be_answered_and_no_review_is_printed(
     trained: Trained, best: Path
 ) -> None:
-    sent, answered, one_more = [], [], threading.Semaphore(0)
+    one_more = threading.Semaphore(0)
 
     def client(port: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         closing = False
         while not closing:
-            sent.append(1)
             connection.request("POST", "/predict", '{"text": "a secret opinion"}', JSON)
             response = connection.getresponse()
-            answered.append(json.load(response)["label"])
+            assert "label" in json.load(response)
             closing = response.getheader("Connection") == "close"
             one_more.release()
 
@@ -217,8 +216,7 @@ def test_sigterm_lets_every_request_be_answered_and_no_review_is_printed(
         server.child.process.terminate()
         out, err = server.child.stdout.read(), server.child.stderr.read()
         for one in clients:
-            one.result()  # raises what the client met
-    assert len(answered) == len(sent) > 8
+            one.result()  # raises what the client met, such as a connection that ends unannounced
     assert (server.child.status(), out) == (143, b"")
     accuracy = f"validation accuracy {100 * results_of(trained.run)['val_acc']:.1f} %"
     assert err == f"model: {best}, {accuracy}\nstopped by SIGTERM\n"
@@ -231,16 +229,7 @@ def test_curl_examples_are_answered_as_the_page_shows(server: Server) -> None:
     for command, shown in examples:
         here = command.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("\\\n", " ")
         done = subprocess.run(shlex.split(here), capture_output=True, text=True, check=True)
-        assert form_of(json.loads(done.stdout)) == form_of(json.loads(shown)), command
-
-
-def form_of(answer: Any) -> Any:
-    """The same without what depends on the model."""
-    if isinstance(answer, dict):
-        return {name: form_of(value) for name, value in answer.items()}
-    if isinstance(answer, list):
-        return [form_of(value) for value in answer]
-    return type(answer)
+        assert list(json.loads(done.stdout)) == list(json.loads(shown)), command
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")

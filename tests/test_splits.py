@@ -24,16 +24,16 @@ def test_held_out_splits_are_the_tails_of_each_label_in_every_form(form: str) ->
 
 
 def test_a_source_with_its_own_test_split_keeps_it() -> None:
-    write_acl_imdb(Path("imdb"), make_reviews(20))
-    splits = texts_of(write_acl_imdb(Path("imdb"), make_reviews(10, seed=1), "test"))
-    assert splits["test"] == make_reviews(10, seed=1)
+    train, test = make_reviews(20), make_reviews(10, seed=1)
+    write_acl_imdb(Path("imdb"), train)
+    splits = texts_of(write_acl_imdb(Path("imdb"), test, "test"))
+    assert splits["test"] == test
     assert len(splits["val"]) == 4  # a tenth of each label of the training split
 
-    tables = Path("tables")
-    tables.mkdir()
-    write_csv(tables / "train.csv", make_reviews(20))
-    write_csv(tables / "test.csv", make_reviews(10, seed=1))
-    assert texts_of(tables) == splits
+    Path("tables").mkdir()
+    write_csv(Path("tables/train.csv"), train)
+    write_csv(Path("tables/test.csv"), test)
+    assert texts_of(Path("tables")) == splits
 
 
 def test_a_text_in_two_splits_stays_in_test_before_validation_before_training() -> None:
