@@ -40,7 +40,6 @@ MISTAKES = {
     "--max_epochs -5": "max_epochs",
     "--precision 17": "--trainer.precision 17: expected 64, 32, 16, ",
     "--accelerator abacus": "abacus",
-    "--strategy psychic": "psychic",
     "--trainer.devices": "devices",
     "--trainer.deterministic foo": "expected true, false or warn\n",
     "--trainer.accumulate_grad_batches 0": "accumulate_grad_batches 0: expected more than 0",
@@ -113,7 +112,7 @@ def test_a_mistake_in_a_config_file_names_the_file(content: str, said: str, fail
         ("serve", "uvicorn", "uvicorn is missing: pip install starlette uvicorn"),
     ],
 )
-def test_a_missing_optional_package_says_how_to_install_it_and_leaves_nothing(
+def test_a_missing_package_says_how_to_install_it_and_an_export_leaves_nothing(
     command: str, missing: str, said: str, fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
