@@ -150,6 +150,18 @@ def run() -> Run:
 
 
 @pytest.fixture
+def fit(run: Run, corpus: Path) -> Run:
+    """Trains the tiny model on `corpus`, which must succeed."""
+
+    def run_and_succeed(*flags: object) -> Output:
+        done = run(*TINY, "--data.source", corpus, *flags)
+        assert done.status == 0, done
+        return done
+
+    return run_and_succeed
+
+
+@pytest.fixture
 def fails(run: Run) -> Fails:
     """Runs what must end in one line on standard error and status 2, and returns that line."""
 

@@ -149,12 +149,11 @@ def test_hints_name_the_program_as_it_was_called(
     assert f"`{named} export --help`" in fails("export", "--nonsense")
 
 
-def test_what_was_asked_for_is_told_and_nothing_else(run: Run, corpus: Path) -> None:
+def test_what_was_asked_for_is_told_and_nothing_else(fit: Run) -> None:
     stop = ("+=EarlyStopping", ".monitor=val/loss", ".patience=0", ".mode=max")
     keep = ("+=ModelCheckpoint", ".monitor=val/acc", ".verbose=true")
     callbacks = (f"--trainer.callbacks{part}" for part in (*stop, *keep))
-    done = run("--data.source", corpus, *TINY, "--max_epochs", "9", *callbacks)
-    told = [line.split()[0] for line in done.err.splitlines()]
+    told = [line.split()[0] for line in fit("--max_epochs", 9, *callbacks).err.splitlines()]
     assert told == ["loading", "preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
 
 

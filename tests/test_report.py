@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPORTED, RUN, Run, Trained, make_reviews, results_of, train_in, write_jsonl
+from conftest import (
+    REPORTED,
+    RUN,
+    TINY,
+    Run,
+    Trained,
+    make_reviews,
+    results_of,
+    train_in,
+    write_jsonl,
+)
 from matplotlib.figure import Figure
 from networks import ThreeCells
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -32,7 +42,6 @@ HOSTILE = [
     "x" * 100_000,
     "word " * 20_000,
 ]
-LINES = ("--trainer.log_every_n_steps", "4")
 EVERY = list(chain(*PANELS.values()))
 
 
@@ -47,7 +56,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         for number, (text, label) in enumerate(make_reviews(100))
     ]
     stop = ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/roc_auc")
-    trained = train_in(tmp_path_factory.mktemp("reported"), reviews, *LINES, *stop)
+    lines = ("--trainer.log_every_n_steps", "4")
+    trained = train_in(tmp_path_factory.mktemp("reported"), reviews, *lines, *stop)
     assert "the report continues without" not in trained.output.err
     return trained
 
@@ -135,7 +145,7 @@ def test_the_page_begins_with_the_result_and_what_differs_and_has_every_panel(
 
 
 def test_the_report_changes_no_weight_and_can_be_left_out(reported: Trained, run: Run) -> None:
-    run(*REPORTED, *LINES, "--data.source", reported.corpus, "--report", "false")
+    run(*TINY, "--data.source", reported.corpus, "--trainer.log_every_n_steps", 4)
     assert not (RUN / "report.html").exists()
     shown, without = (
         torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
@@ -147,9 +157,7 @@ def test_the_report_changes_no_weight_and_can_be_left_out(reported: Trained, run
 # --- panels of one's own, and failures ---
 
 
-def test_a_new_panel_is_a_function_and_an_entry(
-    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_panel_is_a_function_and_an_entry(fit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[panels.Run] = []
 
     def plot(run: panels.Run) -> Figure:
@@ -167,7 +175,7 @@ def test_a_new_panel_is_a_function_and_an_entry(
         Panel("My empty panel", "", lambda run: None),
     ]
     monkeypatch.setitem(PANELS, "My own section", own)
-    done = run(*REPORTED, "--data.source", corpus)
+    done = fit("--report", "true")
     assert "the report continues without" not in done.err
     shown = text_of((RUN / "report.html").read_text())
     assert all(text in shown for text in ("My own section", "Why?", "My table", "How?", "film"))
@@ -179,7 +187,7 @@ def test_a_new_panel_is_a_function_and_an_entry(
 
 
 def test_a_report_that_fails_everywhere_warns_once_for_each_part_and_does_not_end_the_run(
-    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    fit: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any, **settings: Any) -> None:
         raise ValueError("no\nink")
@@ -188,7 +196,7 @@ def test_a_report_that_fails_everywhere_warns_once_for_each_part_and_does_not_en
     monkeypatch.setattr("lit_imdb.report.callback.measure", fail)  # after a validation
     monkeypatch.setattr("lit_imdb.report.callback.whole_file", fail)  # at the end
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
-    done = run(*REPORTED, "--trainer.log_every_n_steps", "4", "--data.source", corpus)
+    done = fit("--report", "true", "--trainer.log_every_n_steps", 4)
     for part in ("the gradient norm", "the validation", "its page", "the panel Loss"):
         warning = f"the report continues without {part}: ValueError: no ink\n"
         assert done.err.count(warning) == 1, part
@@ -203,7 +211,7 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
 ) -> None:
     ugly = [(f"{n} {text} film {n}", n % 2) for n, text in enumerate(HOSTILE * 12)]
     # at the end of each, which is what the tables show, whichever reviews they choose
-    mixed = [(f"{text} {HOSTILE[2]}", label) for text, label in make_reviews(100) + ugly]
+    mixed = [(f"{text} {HOSTILE[1]}", label) for text, label in make_reviews(100) + ugly]
     random.Random(0).shuffle(mixed)
     corpus = write_jsonl(Path("corpus.jsonl"), mixed)
     # basic_english keeps angle brackets
