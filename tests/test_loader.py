@@ -1,19 +1,18 @@
 """Batches and their order."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from conftest import make_reviews, write_csv
 from prepared import data_of
 
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.data.loader import BatchLoader, Split
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> ImdbDataModule:
-    folder = tmp_path_factory.mktemp("data")
-    corpus = write_csv(folder / "corpus.csv", make_reviews(100))
-    return data_of(corpus, batch_size=15, cache_dir=folder / "cache")
+@pytest.fixture
+def data(corpus: Path) -> ImdbDataModule:
+    return data_of(corpus, batch_size=15)
 
 
 @pytest.fixture

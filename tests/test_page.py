@@ -63,15 +63,14 @@ def show_as(browser: Any, width: int, scheme: str = "light") -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
-def verdict(page: Any, said: str = "") -> str:
-    """The answer, once it is there and has `said` in it."""
-    from selenium.webdriver.support.wait import WebDriverWait
+def verdict(page: Any, said: str = "Probability") -> str:
+    """The answer, once it has `said` in it."""
+    from selenium.webdriver.support import expected_conditions, wait
 
-    def answer(page: Any) -> str:
-        text = page.find_element("id", "verdict").text
-        return text if said in text else ""
-
-    return WebDriverWait(page, 15).until(answer)
+    place = ("id", "verdict")
+    answered = expected_conditions.text_to_be_present_in_element(place, said)
+    wait.WebDriverWait(page, 15).until(answered)
+    return page.find_element(*place).text
 
 
 def classify(page: Any, text: str = "") -> None:
@@ -102,7 +101,7 @@ def test_keyboard_alone_is_enough(page: Any) -> None:
     box = page.switch_to.active_element  # one can type at once
     box.send_keys("great", Keys.TAB)
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    verdict(page, "Probability")
+    verdict(page)
     assert page.switch_to.active_element.text == "Classify", "the focus stays where it was"
     box.send_keys(Keys.CONTROL + "a")
     box.send_keys("zebra", Keys.CONTROL + Keys.ENTER)

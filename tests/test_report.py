@@ -141,7 +141,8 @@ def test_the_page_begins_with_the_result_and_what_differs_and_has_every_panel(
     assert tags.count("img") == len(EVERY) - len(tables)
     assert tags.count("table") == 1 + len(tables)
     assert "script" not in tags
-    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:"}
+    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:"}  # no network
+    assert "default-src 'none'" in page
 
 
 def test_the_report_changes_no_weight_and_can_be_left_out(reported: Trained, run: Run) -> None:

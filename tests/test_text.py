@@ -10,14 +10,7 @@ import pytest
 from conftest import make_reviews, write_csv
 from prepared import data_of, texts_of
 
-from lit_imdb.data.text import BASIC_ENGLISH, WORDS, TextEncoder, build_vocabulary
-
-
-def test_words_drop_punctuation_and_basic_english_keeps_it() -> None:
-    text = "Don't miss it!<br /><br />GREAT (really) film: 10/10."
-    assert WORDS.split(text) == ["don't", "miss", "it", "great", "really", "film", "10", "10"]
-    tokens = " ".join(BASIC_ENGLISH.split(text))
-    assert tokens == "don ' t miss it ! great ( really ) film 10/10 ."
+from lit_imdb.data.text import TextEncoder, build_vocabulary
 
 
 def test_reviews_keep_their_last_80_tokens_with_zeros_in_front() -> None:
