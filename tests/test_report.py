@@ -10,17 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import (
-    REPORTED,
-    RUN,
-    TINY,
-    Run,
-    Trained,
-    make_reviews,
-    results_of,
-    train_in,
-    write_jsonl,
-)
+from conftest import RUN, TINY, Run, Trained, make_reviews, results_of, train_in, write_jsonl
 from matplotlib.figure import Figure
 from networks import ThreeCells
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -217,7 +207,7 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
     corpus = write_jsonl(Path("corpus.jsonl"), mixed)
     # basic_english keeps angle brackets
     unusual = ["--data.vocab_size=5000", "--precision=bf16-true", "--data.tokenizer=basic_english"]
-    done = run(*REPORTED, "--data.source", corpus, *unusual)
+    done = run(*TINY, "--report", "true", "--data.source", corpus, *unusual)
     assert done.status == 0
     assert "the report continues without" not in done.err
     page = (RUN / "report.html").read_text()

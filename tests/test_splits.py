@@ -50,14 +50,6 @@ def test_a_text_in_two_splits_stays_in_test_before_validation_before_training() 
     assert Counter(splits[20:].tolist()) == {TRAIN: 14, VAL: 2, TEST: 4}
 
 
-@pytest.mark.parametrize("names", [("negative", "positive"), ("NEG", " Positive "), ("0.0", "1")])
-def test_labels_have_several_names(names: tuple[str, str]) -> None:
-    reviews = make_reviews(20)
-    named = [(text, names[label]) for text, label in reviews]
-    as_names = texts_of(write_csv(Path("names.csv"), named))  # type: ignore[arg-type]
-    assert as_names == texts_of(write_csv(Path("numbers.csv"), reviews))
-
-
 def test_empty_texts_are_skipped_and_counted() -> None:
     texts, labels = map(list, zip(*make_reviews(50), strict=True))
     table = pa.table({"text": [None, "", " \n", *texts], "label": [0, None, 1, *labels]})

@@ -40,10 +40,15 @@ def found_in(source: Path, **form: str) -> list[tuple[str, int]]:
 # --- tables that are read ---
 
 
-def table(separator: str = ",", end: str = "\n", names: str = "text,label") -> str:
+def table(
+    separator: str = ",",
+    end: str = "\n",
+    names: str = "text,label",
+    labels: tuple[str, str] = ("0", "1"),
+) -> str:
     """`REVIEWS` as a table whose last column is empty."""
     rows = [f"{names},other".replace(",", separator)]
-    rows += [f'"{text}"{separator}{label}{separator}' for text, label in REVIEWS]
+    rows += [f'"{text}"{separator}{labels[label]}{separator}' for text, label in REVIEWS]
     return end.join(rows)
 
 
@@ -61,6 +66,8 @@ FILES: dict[str, tuple[str, bytes, dict[str, str]]] = {
     "empty rows": ("a.csv", f"\n{table()}\n,,\n\n , ,\n,\n,,,".encode(), {}),
     "compressed with tabs": ("a.TSV.GZ", gzip.compress(table("\t").encode()), {}),
     "compressed JSON with a mark": ("a.jsonl.gz", gzip.compress(JSONL.encode("utf-8-sig")), {}),
+    "labels in words": ("a.csv", table(labels=("NEG", " Positive ")).encode(), {}),
+    "labels as decimals": ("a.csv", table(labels=("0.0", "1.0")).encode(), {}),
     "other names": (
         "IMDB Dataset.csv",
         table(names="review,sentiment").encode(),
