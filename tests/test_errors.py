@@ -92,7 +92,6 @@ def test_an_unknown_command_or_use_names_the_right_one(typed: str, said: str, fa
     ("content", "said"),
     [
         ("max_epochs: 1", "no setting max_epochs: did you mean trainer.max_epochs?"),
-        ("lr: 1", "no setting lr: did you mean model.lr?"),
         ("data: {sorce: package}", "did you mean --data.source?"),
         ("model: {lr: abc}", "--model.lr abc: expected a number"),
         ("data: [unclosed", "Problems parsing"),
