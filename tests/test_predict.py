@@ -160,6 +160,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     done = predict(*typed.split())
     assert done.out == ""
     assert MISTAKES[typed] in error_line(done)
+    assert "Traceback" not in done.err  # of the process that reads
     assert set(workspace.iterdir()) == before
 
 
