@@ -1,127 +1,111 @@
 """Measure the table of docs/performance.md and print it.
 
-python -m benchmarks --json figures.json --peer keras=PYTHON --peer jax=PYTHON
+    python -m benchmarks --keras PYTHON --jax PYTHON
+
+Each command is a process of its own, and they take turns. Standard error gets every single number.
 """
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-from datetime import datetime, timezone
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from shutil import which
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
+from benchmarks.preparation import write_corpus, write_ids
+from benchmarks.timing import ROOT, commit, run
 
-from benchmarks import commands
-from benchmarks.timing import ROOT
-from lit_imdb import ImdbDataModule
-
-SECTIONS = ("steps", "training", "preparation", "prediction")
-RUNS = {
-    "warm": "`python train.py`",
-    "cold": "`python train.py`, nothing prepared",
-    "tutorial": "the tutorial's script, ids prepared",
-}
+# Keeps freed memory, as lit_imdb/main.py does.
+KEEPING = ["env", "MALLOC_MMAP_THRESHOLD_=33554432", "MALLOC_TRIM_THRESHOLD_=2147483647"]
+UNPREPARED = ["sh", "-c", 'XDG_CACHE_HOME=$(mktemp -d -p .) "$@"', "sh"]  # an empty cache
+STEP, WHOLE, EACH = "{ms:.2f} ms", "{seconds:.1f} s", "{us:.0f} us each, {peak_mb:,.0f} MB"
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "pytorch-lightning", "numpy")},
-        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "commit": subprocess.getoutput(f"git -C {ROOT} rev-parse --short HEAD"),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
+class Row(NamedTuple):
+    """A line of the table; rows of the same unit are compared with the first of them."""
+
+    name: str
+    unit: str
+    command: list[Any]
+    reviews: int = 1  # in the file that the command reads, if it does
 
 
-def write_ids(path: Path, cache: Path) -> None:
-    """Write the packaged reviews as ids, for peers that do not have this package."""
-    data = ImdbDataModule("package", cache_dir=str(cache))
-    data.prepare_data()
-    data.setup("fit")
-    arrays = {}
-    for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-        ids, labels = zip(*loader, strict=True)
-        arrays[f"{split}_ids"] = torch.cat(ids).int().numpy()  # (N, T)
-        arrays[f"{split}_labels"] = torch.cat(labels).float().numpy()  # (N,)
-    np.savez(path, **arrays)
+def rows_of(keras: str | None, jax: str | None, quick: bool) -> list[Row]:
+    train = [sys.executable, str(ROOT / "train.py")]
+    fit = [*train, "fit", "--data.source", "package"]
+    clock = ["--max_epochs", "1" if quick else "3"]
+    clock += ["--trainer.callbacks+=benchmarks.steps.Clock", "--model.engine"]
+    alone = [*KEEPING, sys.executable, "-m", "benchmarks.steps"]
+    tutorial = [keras, "-m", "benchmarks.keras_peer", "ids.npz"]
+    whole = [*fit, "--config", str(ROOT / "configs/smoke.yaml")] if quick else fit
+    prepare = [sys.executable, "-m", "benchmarks.preparation"]
+    predict = [*train, "predict", "--output", "answers.csv"]  # by the newest run
+    few, many, labelled = (500, 1000, 1500) if quick else (25_000, 1_000_000, 250_000)
+    rows = [
+        Row("training step in `fit`, `fused`", STEP, [*fit, *clock, "fused"]),
+        Row("training step in `fit`, `torch.rnn_tanh`", STEP, [*fit, *clock, "cudnn"]),
+        Row("training step in `fit`, `reference`", STEP, [*fit, *clock, "reference"]),
+        Row("training step alone, `fused`", STEP, [*alone, "fused"]),
+        Row("training step alone, `torch.rnn_tanh`", STEP, [*alone, "cudnn"]),
+        Row("training step alone, `reference`", STEP, [*alone, "reference"]),
+        Row("training step alone, Keras (the tutorial's)", STEP, tutorial),
+        Row("training step alone, JAX", STEP, [jax, "-m", "benchmarks.jax_peer", "ids.npz"]),
+        Row("`python train.py`", WHOLE, whole),
+        Row("`python train.py`, nothing prepared", WHOLE, [*UNPREPARED, *whole]),
+        Row("the tutorial's script, ids prepared", WHOLE, [*tutorial, "--whole"]),
+        Row(f"preparing {few:,} reviews", EACH, [*prepare, f"{few}.csv"], few),
+        Row(f"preparing {many:,} reviews", EACH, [*prepare, f"{many}.csv"], many),
+        Row(
+            f"`predict` with {labelled:,} reviews, start included",
+            "{rate:,.0f} reviews/s",
+            [*predict, f"{labelled}.csv"],
+            labelled,
+        ),
+    ]
+    return [row for row in rows if row.command[0]]  # without the peers that are not there
 
 
-def measure(folder: Path, chosen: list[str], peers: dict[str, str], quick: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"machine": machine()}
-    ids = folder / "ids.npz"
-    write_ids(ids, folder / "steps/cache/lit-imdb")
-    peer = {
-        name: [python, "-m", f"benchmarks.{name}_peer", str(ids)] for name, python in peers.items()
-    }
-    for section in chosen:
-        print(f"measuring: {section}", file=sys.stderr, flush=True)
-        (folder / section).mkdir(exist_ok=True)
-        found[section] = getattr(commands, section)(folder / section, peer, quick)
-    return found
-
-
-def table(found: dict[str, Any]) -> list[str]:
-    """The table in Markdown; a ratio compares with the first row of its kind."""
-    rows = []
-    steps = {name: median(seconds) for name, seconds in found.get("steps", {}).items()}
-    for name in sorted(steps, key=lambda name: name.startswith("alone")):
-        ratio = steps[name] / next(iter(steps.values()))
-        rows.append((f"training step {name}", f"{1e3 * steps[name]:.2f} ms", f"{ratio:.2f}"))
-    training = {name: median(seconds) for name, seconds in found.get("training", {}).items()}
-    for name in (name for name in RUNS if name in training):
-        ratio = training[name] / training["warm"]
-        rows.append((RUNS[name], f"{training[name]:.1f} s", f"{ratio:.2f}"))
-    for size, runs in found.get("preparation", {}).items():
-        each = 1e6 * median(run["seconds"] for run in runs) / int(size.replace(",", ""))
-        peak = median(run["peak_mb"] for run in runs)
-        rows.append((f"preparing {size} reviews", f"{each:.0f} us each, {peak:,.0f} MB", ""))
-    if "prediction" in found:
-        reviews, seconds = found["prediction"]["reviews"], median(found["prediction"]["seconds"])
-        each = f"{reviews / seconds:,.0f} reviews/s"
-        rows.append((f"`predict` with {reviews:,} reviews, start included", each, ""))
-    head = ["| what | median | ratio |", "| --- | --- | --- |"]
-    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
+def table(rows: list[Row], found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """The lines of the table in Markdown."""
+    yield "| what | median | ratio |"
+    yield "| --- | --- | --- |"
+    first: dict[str, float] = {}
+    for row in rows:
+        seconds = median(figures["seconds"] for figures in found[row.name]) / row.reviews
+        peak_mb = median(figures.get("peak_mb", 0) for figures in found[row.name])
+        units = {"ms": 1e3 * seconds, "us": 1e6 * seconds, "rate": 1 / seconds}
+        figure = row.unit.format(seconds=seconds, peak_mb=peak_mb, **units)
+        ratio = seconds / first.setdefault(row.unit, seconds)
+        yield f"| {row.name} | {figure} | {ratio:.2f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--json", type=Path, help="a file for every single number")
+    # absolute, since the commands run in another folder
+    python: dict[str, Any] = {"type": os.path.abspath, "metavar": "PYTHON"}
+    parser.add_argument("--keras", help="an interpreter that has TensorFlow", **python)
+    parser.add_argument("--jax", help="an interpreter that has JAX", **python)
     parser.add_argument("--quick", action="store_true", help="only check that everything runs")
-    parser.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="NAME=PYTHON",
-        help="keras or jax, and an interpreter that has it",
-    )
     options = parser.parse_args()
-    peers = dict(peer.partition("=")[::2] for peer in options.peer)
-    if set(peers) - set(commands.PEERS) or not all(peers.values()):
-        parser.error("--peer: expected keras=PYTHON or jax=PYTHON")
-    # absolute, since they run in another folder
-    peers = {name: os.path.abspath(which(python) or python) for name, python in peers.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.sections, peers, options.quick)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    print("\n".join([json.dumps(found["machine"]), "", *table(found)]))
+    rows = rows_of(**vars(options))
+    found: dict[str, list[dict[str, float]]] = {row.name: [] for row in rows}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_ids(folder / "ids.npz", folder / "cache/lit-imdb")
+        for row in rows:
+            if row.reviews > 1:
+                write_corpus(folder / f"{row.reviews}.csv", row.reviews)
+        for _ in range(1 if options.quick else 5):
+            for row in rows:
+                found[row.name].append(run(row.command, folder))
+                print(row.name, found[row.name][-1], file=sys.stderr, flush=True)
+    print("\n".join(table(rows, found)))
+    packages = [f"{name} {version(name)}" for name in ("torch", "pytorch-lightning")]
+    print(f"\nPython {platform.python_version()}, {', '.join(packages)}, commit {commit()}")
 
 
 if __name__ == "__main__":

@@ -8,23 +8,23 @@ run that was never interrupted.
 """
 
 import argparse
+import difflib
 import json
-import logging
-import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.timing import ROOT, finish, start
+
 RUN = Path("logs/imdb/version_0")
 # Short, but with all phases.
 ARGUMENTS = (
@@ -33,33 +33,33 @@ ARGUMENTS = (
     *("--checkpoint_every_n_steps", "20", "--trainer.log_every_n_steps", "10"),
     *("--trainer.enable_progress_bar", "false"),
 )
-# Wall times, and a note that ModelCheckpoint does not restore.
-IGNORED = {
-    *("date", "seconds", "seconds_per_epoch", "seconds_total"),
-    *("current_score", "train/reviews_per_second"),
-}
+# Wall times, a note that ModelCheckpoint does not restore, and the list of a user's callbacks:
+# where there are none, only a resumed run writes it.
+IGNORED = (
+    *('"date"', '"seconds', '"train/reviews_per_second', '"current_score"'),
+    *('"trainer.callbacks": []', '"callbacks": []'),
+)
 
 
-def run(runs: int, seed: int, arguments: Sequence[str] = ARGUMENTS) -> list[str]:
+def run(runs: int, arguments: Sequence[str], seed: int = 0) -> list[str]:
     """Kill and resume `runs` runs; return the differences, one per line."""
     rng = random.Random(seed)
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary, "whole")
-        process = _fit(whole, *arguments)
-        _wait_for_checkpoint(whole, process)
+        process = fit(whole, *arguments)
         started = time.perf_counter()
-        _wait(whole, process)
+        finish(process)
         seconds = time.perf_counter() - started
-        for number in range(runs):
-            # from the first step to the end of the report, each part of it as often
-            after = (number + rng.random()) / runs * seconds
+        for number in range(1, runs + 1):
+            # from the first checkpoint to the end of the report, each part of it as often
+            after = (number - rng.random()) / runs * seconds
             folder = Path(temporary, f"run{number}")
             crash(folder, after, arguments)
             lines = differences(whole, folder)
             verdict = "; ".join(lines) or "bit-identical"
-            print(f"{number + 1}/{runs} killed after {after:.1f} s: {verdict}", flush=True)
-            found += [f"run {number + 1}: {line}" for line in lines]
+            print(f"{number}/{runs} killed after {after:.1f} s: {verdict}", flush=True)
+            found += [f"run {number}: {line}" for line in lines]
     return found
 
 
@@ -68,94 +68,60 @@ def crash(folder: Path, after: float, arguments: Sequence[str]) -> None:
 
     The first process has one thread and the second two, which must not change a digit.
     """
-    process = _fit(folder, *arguments)
-    _wait_for_checkpoint(folder, process)
-    try:
+    process = fit(folder, *arguments)
+    with suppress(subprocess.TimeoutExpired):
         process.wait(after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        if not (folder / RUN / "results.json").exists():  # otherwise only the exit was left
-            _wait(folder, _fit(folder, *arguments, "--ckpt_path", "last", threads=2))
+    process.kill()
+    process.communicate()
+    if not (folder / RUN / "results.json").exists():  # otherwise only the exit was left
+        finish(fit(folder, *arguments, "--ckpt_path", "last", threads=2))
 
 
-def _fit(folder: Path, *arguments: str, threads: int = 1) -> "subprocess.Popen[bytes]":
+def fit(folder: Path, *arguments: str, threads: int = 1) -> subprocess.Popen[str]:
+    """Start training in `folder`; return when it has a checkpoint."""
     folder.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": str(ROOT),
-        "XDG_CACHE_HOME": str(folder.parent / "cache"),
-    }
     command = [sys.executable, str(ROOT / "train.py"), "fit", *arguments]
-    with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-
-
-def _wait_for_checkpoint(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    cache = str(folder.parent / "cache")
+    process = start(command, folder, OMP_NUM_THREADS=str(threads), XDG_CACHE_HOME=cache)
     while process.poll() is None and not (folder / RUN / "checkpoints/last.ckpt").exists():
         time.sleep(0.01)
-
-
-def _wait(folder: Path, process: "subprocess.Popen[bytes]") -> None:
-    if process.wait() != 0:
-        log = (folder / "log.txt").read_text()
-        raise RuntimeError(f"training ended with {process.returncode}: {log}")
+    return process
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Name what differs between the runs in two folders."""
-    a, b = (dict(_leaves("", _content(folder / RUN))) for folder in (one, other))
-    return [
-        f"{name}: {a.get(name, 'missing')!s:.60} against {b.get(name, 'missing')!s:.60}"
-        for name in sorted(a.keys() | b.keys())
-        if a.get(name) != b.get(name)
+    """Lines about what differs between the runs in two folders."""
+    lines = difflib.unified_diff(content(one / RUN), content(other / RUN), n=0, lineterm="")
+    return [f"{line:.80}" for line in lines if line[0] in "+-"][2:]  # without the two file names
+
+
+def content(run: Path) -> list[str]:
+    """What a run has left, one value per line: curves and pictures, checkpoints, results."""
+    curves = {}
+    for file in sorted(run.glob("events.*")):  # a resumed run writes some steps again
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                curves[f"{value.tag} at {event.step}"] = str(value.tensor)
+    checkpoints = [
+        torch.load(run / "checkpoints" / name, weights_only=True)
+        for name in ("last.ckpt", "best.ckpt")
     ]
+    results = json.loads((run / "results.json").read_text())
+    text = json.dumps([curves, checkpoints, results], indent=0, default=exact, sort_keys=True)
+    return [line for line in text.splitlines() if not line.startswith(IGNORED)]
 
 
-def _content(run_folder: Path) -> dict[str, Any]:
-    everything = dict.fromkeys(("scalars", "tensors", "images", "histograms"), 0)
-    events = EventAccumulator(str(run_folder), size_guidance=everything)
-    events.Reload()
-    content: dict[str, Any] = {
-        # without wall times, and once: TensorBoard keeps the tensors of a killed process
-        tag: list(
-            dict.fromkeys(
-                str(replace(event, wall_time=0)) for event in getattr(events, kind.title())(tag)
-            )
-        )
-        for kind in everything
-        for tag in events.Tags()[kind]
-    }
-    for name in ("last.ckpt", "best.ckpt"):
-        content[name] = torch.load(run_folder / "checkpoints" / name, weights_only=True)
-    content["results.json"] = json.loads((run_folder / "results.json").read_text())
-    return content
-
-
-def _leaves(name: str, content: Any) -> Iterator[tuple[str, Any]]:
-    """Every plain value in nested content, with its path as name; tensors as bytes."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key not in IGNORED:
-                yield from _leaves(f"{name}.{key}", value)
-    elif isinstance(content, list | tuple):
-        for index, value in enumerate(content):
-            yield from _leaves(f"{name}[{index}]", value)
-    else:
-        tensor = isinstance(content, torch.Tensor)
-        yield name, content.numpy().tobytes() if tensor else repr(content)
+def exact(value: Any) -> str:
+    """What JSON has no form for, as text."""
+    return value.numpy().tobytes().hex() if isinstance(value, torch.Tensor) else repr(value)
 
 
 def main() -> None:
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it reports every purged point
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crash", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", type=Path, default=ROOT / "configs/default.yaml")
     options = parser.parse_args()
     arguments = ("--config", str(options.config.resolve()), *ARGUMENTS)
-    raise SystemExit(bool(run(options.runs, options.seed, arguments)))
+    raise SystemExit(bool(run(options.runs, arguments)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training step in JAX: `lax.scan` over the tokens, compiled; Adam by hand.
+"""The training step in JAX: `lax.scan` over the tokens, compiled.
 
     python -m benchmarks.jax_peer IDS.npz
 
@@ -6,26 +6,27 @@ Shapes: B reviews, T tokens, E embedding, H hidden units, N reviews.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.example_libraries.optimizers import adam
 
 from benchmarks.timing import print_step
 
-BATCH, WORDS, E, H = 128, 10_000, 100, 64
-KEEP, LR, EPS = 0.8, 1e-3, 1e-7
-SHAPES = {
-    **{"embedding": (WORDS, E), "in0": (E, H), "in1": (H, H), "hidden0": (H, H)},
-    **{"hidden1": (H, H), "bias0": (H,), "bias1": (H,), "out": (H, 1), "out_bias": (1,)},
-}
+BATCH, WORDS, E, KEEP = 128, 10_000, 100, 0.8
+first_state, update, weights_of = adam(1e-3, eps=1e-7)
 
 
 def loss_of(w: dict[str, Any], ids: Any, labels: Any, key: Any) -> Any:
     key0, key1 = jax.random.split(key)
-    mask0 = jax.random.bernoulli(key0, KEEP, (BATCH, E)) / KEEP
-    mask1 = jax.random.bernoulli(key1, KEEP, (BATCH, H)) / KEEP
+    zeros = jnp.zeros((len(ids), len(w["hidden0"])))  # (B, H)
+    mask0 = jax.random.bernoulli(key0, KEEP, (len(ids), E)) / KEEP
+    mask1 = jax.random.bernoulli(key1, KEEP, zeros.shape) / KEEP
     projected = (w["embedding"][ids.T] * mask0) @ w["in0"] + w["bias0"]  # (T, B, H)
 
     def token(states: Any, now: Any) -> Any:
@@ -34,47 +35,48 @@ def loss_of(w: dict[str, Any], ids: Any, labels: Any, key: Any) -> Any:
         h1 = jnp.tanh((h0 * mask1) @ w["in1"] + w["bias1"] + h1 @ w["hidden1"])
         return (h0, h1), None
 
-    zeros = jnp.zeros((BATCH, H))
     (_, h1), _ = jax.lax.scan(token, (zeros, zeros), projected)
     logits = (h1 @ w["out"] + w["out_bias"])[:, 0]  # (B,)
     return jnp.mean(jnp.logaddexp(0, logits) - labels * logits)
 
 
-def train_step(state: Any, ids: Any, labels: Any) -> Any:
-    weights, means, squares, count, key = state
-    key, now = jax.random.split(key)
-    loss, gradients = jax.value_and_grad(loss_of)(weights, ids, labels, now)
-    count += 1
-    rate = LR * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-    means = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, means, gradients)
-    squares = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, squares, gradients)
-    weights = jax.tree.map(
-        lambda w, m, v: w - rate * m / (jnp.sqrt(v) + EPS), weights, means, squares
+@partial(jax.jit, donate_argnums=1)
+def train_step(number: Any, state: Any, ids: Any, labels: Any) -> Any:
+    key = jax.random.fold_in(jax.random.key(1), number)
+    loss, gradients = jax.value_and_grad(loss_of)(weights_of(state), ids, labels, key)
+    return update(number, gradients, state), loss
+
+
+def training(units: int, batch: Callable[[], tuple[Any, Any]]) -> Callable[[int], None]:
+    """Return what takes so many steps of a new network on ids (B, T) and labels (B,)."""
+    shapes = {"embedding": (WORDS, E), "in0": (E, units), "in1": (units, units)}
+    shapes |= {"hidden0": (units, units), "hidden1": (units, units), "out": (units, 1)}
+    shapes |= {"bias0": (units,), "bias1": (units,), "out_bias": (1,)}
+    rng = np.random.default_rng(1)
+    state = first_state(
+        {name: jnp.asarray(rng.uniform(-0.05, 0.05, s), "float32") for name, s in shapes.items()}
     )
-    return (weights, means, squares, count, key), loss
+    numbers = count()
+
+    def take(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state, loss = train_step(next(numbers), state, *batch())
+        loss.block_until_ready()
+
+    return take
 
 
 def main(path: str) -> None:
     reviews = np.load(path)
     ids, labels = reviews["train_ids"], reviews["train_labels"]  # (N, T), (N,)
     rng = np.random.default_rng(1)
-    keys = jax.random.split(jax.random.key(1), len(SHAPES))
-    weights = {
-        name: jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
-        for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)
-    }
-    zeros = [jax.tree.map(jnp.zeros_like, weights) for _ in range(2)]
-    state = (weights, *zeros, jnp.zeros(()), jax.random.key(2))
-    step = jax.jit(train_step, donate_argnums=0)
 
-    def run(steps: int) -> None:
-        nonlocal state
-        for _ in range(steps):
-            rows = rng.integers(len(ids), size=BATCH)
-            state, loss = step(state, ids[rows], labels[rows])
-        loss.block_until_ready()
+    def batch() -> tuple[Any, Any]:
+        rows = rng.integers(len(ids), size=BATCH)
+        return ids[rows], labels[rows]
 
-    print_step(run)
+    print_step(training(64, batch))
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ def main(path: str, whole: bool) -> None:
     # the compiled step in a plain loop: `model.fit` around it would only add to it
     batches, step = iter(train.repeat().prefetch(4)), model.make_train_function()
 
-    def run(steps: int) -> None:
+    def take(steps: int) -> None:
         for _ in range(steps):
             logs = step(batches)
         logs["loss"].numpy()
 
-    print_step(run)
+    print_step(take)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time a command from outside, and training steps inside of a process that prints what it found.
+"""Run commands, read what they print, and time training steps.
 
 Standard library only, because peers in other environments import this file too.
 """
@@ -9,41 +9,75 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 WARM_UP, STEPS = 20, 100  # steps of an epoch before the timed ones, and those; 5 lines in the log
 
 
-def print_step(run: Callable[[int], Any]) -> None:
-    """Print the seconds of a step, where `run` takes so many steps."""
-    run(WARM_UP)
-    started = time.perf_counter()
-    run(2 * STEPS)
-    print(json.dumps({"step": (time.perf_counter() - started) / (2 * STEPS)}))
+def start(command: list[str], folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a command in `folder`, with this checkout's packages and these variables."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
+    )
 
 
-def run(command: list[str], folder: Path) -> tuple[float, Any]:
-    """Run a command, which must succeed.
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a process, which must succeed, and return what it printed."""
+    out, err = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{process.args} ended with {process.returncode}: {err[-1000:]}")
+    return out
+
+
+def run(command: list[str], folder: Path) -> dict[str, float]:
+    """Run a command to its end.
 
     Returns:
-        Its seconds, and the JSON that it prints in a line of its own; None if there is none.
+        Its seconds, and the figures that it prints as a line of JSON, its own seconds first.
     """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.endswith("_NUM_THREADS") and not name.startswith("PYTHON")
-    }
-    # FORCE_COLOR: draw progress bars as in a terminal
-    own = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache"), "FORCE_COLOR": "1"}
+    cache = str(folder / "cache")
     started = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder, env={**kept, **own}, capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise RuntimeError(f"{command[1:4]} ended with {done.returncode}: {last}")
-    return seconds, next(
-        (json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')), None
-    )
+    # FORCE_COLOR: draw progress bars as in a terminal
+    out = finish(start(command, folder, XDG_CACHE_HOME=cache, FORCE_COLOR="1"))
+    figures = {"seconds": time.perf_counter() - started}
+    for line in out.splitlines():
+        if line.startswith('{"'):
+            figures |= json.loads(line)
+    return figures
+
+
+def print_step(take: Callable[[int], Any]) -> None:
+    """Print the seconds of a step, where `take` takes so many."""
+    take(WARM_UP)
+    started = time.perf_counter()
+    take(2 * STEPS)
+    print(json.dumps({"seconds": (time.perf_counter() - started) / (2 * STEPS)}))
+
+
+def medians(tasks: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Seconds of each task: the median of five rounds, in which they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(1 + 5):
+        for name, task in tasks.items():
+            started = time.perf_counter()
+            task()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: median(each[1:]) for name, each in seconds.items()}  # the first one warms up
+
+
+def memory_mb(process: int | str, name: str) -> float:
+    """Memory of a process: `VmRSS` is that of now, `VmHWM` the most so far (Linux)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    command = f"git -C {ROOT} rev-parse --short HEAD 2>/dev/null"
+    return subprocess.getoutput(command) or "unknown"
