@@ -1,19 +1,13 @@
 """The rival without recurrence: configs/ngrams.yaml."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import REPORTED, ROOT, Output, results_of
 
-import lit_imdb
 from lit_imdb.model.ngrams import NGrams
-
-NGRAMS = [*REPORTED, "--config", ROOT / "configs/ngrams.yaml"]
 
 
 def test_an_ngram_speaks_for_the_label_whose_reviews_have_it() -> None:
@@ -45,23 +39,3 @@ def test_influences_add_up_to_the_logit_and_padding_has_none() -> None:
         for review in (2, 3, 4):
             alone = ids[review : review + 1, ids[review] != 0]
             torch.testing.assert_close(net(alone), net(ids)[review : review + 1])
-
-
-def test_it_trains_tests_predicts_and_is_reported(run: Callable[..., Output], corpus: Path) -> None:
-    source = ["--data.source", corpus]
-    whole = run(*NGRAMS, *source, "--max_epochs", "2", "--trainer.default_root_dir", "whole")
-    assert whole.status == 0, whole
-    assert "warning" not in whole.err
-    results = results_of(Path("whole/logs/imdb/version_0"))
-    assert results["test_acc"] > 0.9
-    tested = run("test", *source, "--trainer.default_root_dir", "whole")
-    assert f"{results['test_acc']:.2%}" in tested.out
-    best = "whole/logs/imdb/version_0/checkpoints/best.ckpt"
-    classifier = lit_imdb.load(best)
-    (answer,) = classifier.predict("great wonderful film")
-    assert f"positive: {answer.probability:.1%}".replace("%", " %") in (
-        run("predict", "--text", "great wonderful film", "--ckpt_path", best).out
-    )
-    page = Path("whole/logs/imdb/version_0/report.html").read_text()
-    assert "Confusion matrix" in page
-    assert "Gradient by token" not in page

@@ -1,55 +1,38 @@
 """The recipes configs/accurate.yaml and configs/ngrams.yaml, and the ladder in docs/accuracy.md."""
 
-import asyncio
 import json
 import re
 import runpy
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, RUN, SHORT, Output, make_reviews, results_of, write_csv
+import torch
+from conftest import ROOT, RUN, SHORT, Run, make_reviews, results_of, write_csv
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 import lit_imdb
+from lit_imdb.errors import UserError
+from lit_imdb.model.recipe import drop_words, loss_at_every_word
 
 TABLE = (ROOT / "docs/accuracy.md").read_text().split("FIGURES")[1].splitlines()
 LADDER = [row.split("|")[2].strip(" `") for row in TABLE if row.startswith("| ")][2:]
 assert LADDER
 
 
-def served(classifier: lit_imdb.SentimentClassifier, texts: list[str]) -> list[dict[str, Any]]:
-    """What POST /predict answers."""
-    from lit_imdb.inference.app import make_app
-
-    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": json.dumps({"texts": texts}).encode()}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(make_app(classifier, ["localhost"])(scope, receive, send))
-    answers: list[dict[str, Any]] = json.loads(sent[1]["body"])["predictions"]
-    return answers
-
-
 @pytest.mark.parametrize("recipe", ["accurate", "ngrams"])
-def test_predict_python_serve_and_export_answer_as_test_measured(
-    recipe: str, run: Callable[..., Output], workspace: Path
+def test_predict_python_export_and_report_show_what_test_measured(
+    recipe: str, run: Run, workspace: Path
 ) -> None:
-    pytest.importorskip("starlette")
     onnxruntime = pytest.importorskip("onnxruntime")
     write_csv(workspace / "train.csv", make_reviews(50))
     texts, labels = zip(*make_reviews(20, seed=1), strict=True)
     write_csv(workspace / "test.csv", [*zip(texts, labels, strict=True)])
-    config = ROOT / f"configs/{recipe}.yaml"
-    assert run(*SHORT, "--config", config, "--data.source", workspace).status == 0
+    flags = [*SHORT, "--report", "true", "--config", ROOT / f"configs/{recipe}.yaml"]
+    fitted = run(*flags, "--data.source", workspace)
+    assert fitted.status == 0, fitted
+    assert "warning" not in fitted.err
     assert run("predict", "test.csv", "--output", "answers.jsonl").status == 0
     assert run("export", "--output", "exported").status == 0
 
@@ -58,8 +41,8 @@ def test_predict_python_serve_and_export_answer_as_test_measured(
     assert expected.std() > 0.001
     rows = map(json.loads, Path("answers.jsonl").read_text().splitlines())
     assert [row["probability"] for row in rows] == pytest.approx(expected, abs=1e-5)
-    answers = served(classifier, list(texts))
-    assert [answer["probability"] for answer in answers] == pytest.approx(expected, abs=1e-5)
+    told = run("predict", "--text", texts[0]).out
+    assert f"positive: {expected[0]:.1%}".replace("%", " %") in told
     session = onnxruntime.InferenceSession("exported/model.onnx")
     ids = classifier.encoder.encode(texts).astype("int64")
     (logits,) = session.run(["logits"], {"ids": ids})
@@ -68,12 +51,15 @@ def test_predict_python_serve_and_export_answer_as_test_measured(
     results = results_of(RUN)
     assert results["test_loss"] == pytest.approx(-np.log(of_label).mean(), abs=1e-5)
     assert results["test_acc"] == pytest.approx((of_label > 0.5).mean(), abs=1e-5)
+    page = (RUN / "report.html").read_text()
+    assert "Confusion matrix" in page
+    assert ("Gradient by token" in page) == (recipe == "accurate")
 
 
 @pytest.mark.parametrize("row", LADDER)
 def test_every_row_of_the_ladder_runs_by_what_stands_in_it(
     row: str,
-    run: Callable[..., Output],
+    run: Run,
     corpus: Path,
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,3 +75,31 @@ def test_every_row_of_the_ladder_runs_by_what_stands_in_it(
         flags = [] if row == "none" else row.split()
         limit = ("--trainer.limit_train_batches", "3")
         assert run("fit", "--data.source", corpus, *flags, *SHORT, *limit).status == 0
+
+
+def test_dropped_words_become_unknown_and_padding_stays() -> None:
+    ids = torch.tensor([0, 0, *range(2, 1002)]).repeat(20, 1)
+    dropped = drop_words(ids, 0.4, torch.Generator().manual_seed(1))
+    changed = dropped != ids
+    assert (dropped[changed] == 1).all()
+    assert not changed[:, :2].any()
+    assert changed[:, 2:].float().mean().item() == pytest.approx(0.4, abs=0.01)
+
+
+def test_later_words_count_more_and_padding_not_at_all() -> None:
+    logits = torch.tensor([[9.0, 1.0, -2.0], [0.5, -0.5, 3.0], [7.0, 7.0, 7.0]])
+    labels, padding = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1, 0, 3])
+    weights = torch.tensor([[0, 2, 3], [1, 2, 3], [0, 0, 0]])
+    every = labels[:, None].expand(3, 3)
+    losses = binary_cross_entropy_with_logits(logits, every, reduction="none")
+    expected = (losses * weights).sum() / weights.sum()
+    torch.testing.assert_close(loss_at_every_word(logits, labels, padding), expected)
+    empty = loss_at_every_word(logits[2:], labels[2:], padding[2:])
+    assert empty.item() == 0
+
+
+@pytest.mark.parametrize("setting", [{"word_dropout": 1.0}, {"word_loss": -0.1}], ids=str)
+def test_a_setting_out_of_range_is_refused(setting: dict[str, float]) -> None:
+    (name,) = setting
+    with pytest.raises(UserError, match=f"--model.{name}"):
+        lit_imdb.LitSentiment(**setting)  # type: ignore[arg-type]
