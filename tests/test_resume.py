@@ -3,8 +3,7 @@
 import os
 import shlex
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,10 @@ from conftest import (
     results_of,
     write_csv,
 )
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from benchmarks import crash
-from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.module import LitSentiment
 
 
@@ -53,9 +49,8 @@ def test_runs_killed_at_random_moments_end_bit_identical(tmp_path: Path) -> None
     assert crash.run(runs=2, seed=1, arguments=arguments) == []
 
 
-@contextmanager
-def dying(method: str, batch: int, kill: Callable[[], None]) -> Iterator[None]:
-    """`LitSentiment`'s `method` calls `kill` when the run has taken `batch` training batches."""
+def die_in(patch: pytest.MonkeyPatch, method: str, batch: int, kill: Callable[[], None]) -> None:
+    """Have `LitSentiment`'s `method` call `kill` once `batch` training batches are taken."""
     as_it_is = getattr(LitSentiment, method)
 
     def deadly(self: LitSentiment, *args: Any) -> Tensor:
@@ -64,11 +59,7 @@ def dying(method: str, batch: int, kill: Callable[[], None]) -> Iterator[None]:
         result: Tensor = as_it_is(self, *args)
         return result
 
-    setattr(LitSentiment, method, deadly)
-    try:
-        yield
-    finally:
-        setattr(LitSentiment, method, as_it_is)
+    patch.setattr(LitSentiment, method, deadly)
 
 
 def power_loss() -> None:
@@ -122,7 +113,7 @@ CUTS: dict[str, tuple[list[str], list[Cut]]] = {
 
 @pytest.mark.parametrize("flags", CUTS)
 def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
-    flags: str, run: Run, corpus: Path, tmp_path: Path
+    flags: str, run: Run, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extra, cuts = CUTS[flags]
     args = ("fit", *extra, "--data.source", corpus)
@@ -131,7 +122,8 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
         folder = tmp_path / str(number)
         folder.mkdir()
         os.chdir(folder)
-        with dying(method, batch, kill):
+        with monkeypatch.context() as patch:
+            die_in(patch, method, batch, kill)
             stopped = run(*args)
         assert stopped.status == status, stopped
         resume = [*args, "--ckpt_path", "last"]
@@ -152,30 +144,10 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
 def test_the_seed_of_a_resumed_run_is_its_own(run: Run, fails: Fails, corpus: Path) -> None:
     args = ("fit", *TINY, "--data.source", corpus)
     assert run(*args, "--seed_everything", "3", "--max_epochs", "1").status == 0
-    resume = ("--ckpt_path", "last", "--max_epochs", "2")
-    line = fails(*args, *resume, "--seed_everything", "5")
-    assert "--seed_everything 5" in line
-    assert "leave it out" in line
-    assert run(*args, *resume).status == 0
-    assert run(*args, "--seed_everything", "3").status == 0
-    resumed, whole = results_of(RUN), results_of(RUN.with_name("version_1"))
-    for name in ("seed", "best_epoch", "val_loss", "test_loss"):
-        assert whole[name] == resumed[name], name
-
-
-def test_a_run_goes_on_from_another_folder_with_its_best_checkpoint(
-    run: Run, finished: Path, tmp_path: Path
-) -> None:
-    best = (finished / "checkpoints/best.ckpt").read_bytes()
-    (tmp_path / "elsewhere").mkdir()
-    os.chdir("elsewhere")
-    ruin = ("--max_epochs", "3", "--model.lr", "9", "--report", "false")
-    last = Path("..", finished, "checkpoints/last.ckpt")
-    assert run("fit", "--ckpt_path", last, *ruin).status == 0
-    results = results_of(Path("..", finished))
-    assert results["epochs"] == 3
-    assert results["best_epoch"] <= 2
-    assert Path("..", finished, "checkpoints/best.ckpt").read_bytes() == best
+    resume = (*args, "--ckpt_path", "last")
+    assert "--seed_everything 5" in fails(*resume, "--seed_everything", "5")
+    assert run(*resume).status == 0
+    assert results_of(RUN)["seed"] == 3
 
 
 def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
@@ -185,39 +157,34 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
     assert "no last checkpoint in logs/imdb/version_1" in fails("fit", "--ckpt_path", "last")
 
 
-def test_a_loss_that_is_nan_stops_the_run_and_spares_the_checkpoints(
-    run: Run, finished: Path
-) -> None:
-    before = {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
-    every = ("--trainer.log_every_n_steps", "1")
-    done = run("fit", "--ckpt_path", "last", "--max_epochs", "4", "--model.lr", "1e39", *every)
-    assert done.status == 2
-    line = done.err.splitlines()[-1]
-    assert "NaN or infinite" in line
-    assert "--model.lr" in line
-    assert before == {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
-
-
-def test_a_full_disk_leaves_the_old_checkpoint(
-    run: Run, finished: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("said", ["NaN or infinite", "No space left"])
+def test_a_diverging_run_and_a_full_disk_are_one_line_and_leave_the_old_checkpoints(
+    said: str, run: Run, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
 
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", no_space)
-    done = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
+    resume = ["fit", "--ckpt_path", "last", "--max_epochs", "4"]
+    if said == "No space left":
+        monkeypatch.setattr(torch, "save", no_space)
+    else:
+        resume += ["--model.lr", "1e39", "--trainer.log_every_n_steps", "1"]
+    done = run(*resume)
     assert done.status == 2
-    assert "No space left" in done.err.splitlines()[-1]
+    assert said in done.err.splitlines()[-1]
     assert before == {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
 
 
-def test_a_run_resumes_with_its_own_settings_and_says_what_differs(run: Run, corpus: Path) -> None:
+def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_says_what_differs(
+    run: Run, corpus: Path
+) -> None:
     flags = ["--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3"]
     assert run(*TINY, *flags, "--data.source", corpus).status == 0
-    changes = ["--max_epochs", "3", "--model.lr", "0.5"]
-    done = run("fit", "--ckpt_path", "last", *changes, "--trainer.enable_progress_bar", "true")
+    Path("mine.yaml").write_text("trainer: {max_epochs: 9, enable_progress_bar: true}\n")
+    changes = ["--config", "mine.yaml", "--max_epochs", "3", "--model.lr", "0.5"]
+    done = run("fit", "--ckpt_path", "last", *changes)
     assert done.status == 0, done
     expected = {"model.lr 0.5 (was 0.02)", "trainer.max_epochs 3 (was 2)"}
     expected |= {"trainer.enable_progress_bar True (was False)"}
@@ -234,89 +201,43 @@ def test_a_run_resumes_with_its_own_settings_and_says_what_differs(run: Run, cor
     assert not RUN.with_name("version_1").exists()
 
 
-def test_a_config_file_wins_over_the_runs_own_and_a_flag_over_both(
-    run: Run, finished: Path
+def test_a_run_cut_off_in_its_final_test_is_tested_and_a_finished_one_says_what_to_give(
+    run: Run, fails: Fails, finished: Path
 ) -> None:
-    Path("mine.yaml").write_text(
-        "model: {lr: 0.5, dropout: 0.1}\n"
-        "trainer: {max_epochs: 3, gradient_clip_val: 2}\n"
-        "report: false\n"
-    )
-    flags = ["--config", "mine.yaml", "--trainer.gradient_clip_val", "3"]
-    assert run("fit", "--ckpt_path", "last", *flags).status == 0
-    config = results_of(RUN)["config"]["fit"]
-    assert (config["model"]["lr"], config["model"]["dropout"]) == (0.5, 0.1)
-    assert (config["trainer"]["max_epochs"], config["trainer"]["gradient_clip_val"]) == (3, 3)
-
-
-def test_a_finished_run_says_so_and_what_to_give(run: Run, fails: Fails, finished: Path) -> None:
-    line = fails("fit", "--ckpt_path", "last")
-    assert "logs/imdb/version_0 has finished" in line
-    flags = line.split("for example ")[1].split()
-    assert run("fit", "--ckpt_path", "last", *flags, "--report", "false").status == 0
-    assert results_of(RUN)["epochs"] == 4
-
-
-def test_a_run_cut_off_in_its_final_test_is_not_finished(run: Run, finished: Path) -> None:
     before = results_of(finished)
     (finished / "results.json").unlink()
     assert run("fit", "--ckpt_path", "last", "--report", "false").status == 0
     assert results_of(finished)["test_loss"] == before["test_loss"]
+    line = fails("fit", "--ckpt_path", "last")
+    assert "logs/imdb/version_0 has finished" in line
+    flags = line.split("for example ")[1].split()
+    assert run("fit", "--ckpt_path", "last", *flags, "--report", "false").status == 0
+    assert results_of(finished)["epochs"] == 4
 
 
 @pytest.mark.parametrize(
     "change",
-    [
-        ("--data.max_length", "20"),
-        ("--data.tokenizer", "basic_english"),
-        ("--data.val_fraction", "0.3"),
-        ("--data.source", "other.csv"),
-    ],
-    ids=" ".join,
+    ["max_length 20", "tokenizer basic_english", "val_fraction 0.3", "source other.csv"],
 )
 def test_a_run_never_mixes_metrics_of_different_data(
-    change: tuple[str, str], fails: Fails, finished: Path
+    change: str, fails: Fails, finished: Path
 ) -> None:
-    line = fails("fit", "--ckpt_path", "last", "--max_epochs", "3", *change)
-    assert " ".join(change) in line
+    flag, value = f"--data.{change}".split()
+    line = fails("fit", "--ckpt_path", "last", "--max_epochs", "3", flag, value)
+    assert f"{flag} {value}" in line
     assert "without --ckpt_path" in line
 
 
 class OwnOptimizer(LitSentiment):
     def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
-
-
-class OwnSchedule(LitSentiment):
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)]
 
 
-@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning", "ignore:Checkpoint directory")
-@pytest.mark.parametrize(
-    ("model", "lr", "expected"),
-    [
-        (OwnOptimizer, 0.5, 0.1),
-        (OwnSchedule, 0.02, 0.02 * 0.1**2),
-        (LitSentiment, 0.02, 0.02),
-        (LitSentiment, 0.5, 0.5),
-    ],
-)
-def test_a_learning_rate_changes_only_where_it_was_asked_for_and_is_the_modules_own(
-    model: type[LitSentiment], lr: float, expected: float, corpus: Path
-) -> None:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-
-    def trainer(epochs: int) -> Trainer:
-        kept = ModelCheckpoint(dirpath="own", save_last=True)
-        return Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[kept], **quiet)  # type: ignore
-
-    def data() -> ImdbDataModule:
-        return ImdbDataModule(str(corpus), vocab_size=60, max_length=8, batch_size=16)
-
-    small = {"vocab_size": 60, "embedding_dim": 8, "hidden_dim": 8}
-    trainer(1).fit(model(lr=0.02, **small), data())
-    resumed = trainer(2)
-    resumed.fit(model(lr=lr, **small), data(), ckpt_path="own/last.ckpt", weights_only=True)
-    assert resumed.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected)
+def test_another_rate_leaves_an_optimizer_of_ones_own_as_it_is(run: Run, corpus: Path) -> None:
+    own = ("--model", "test_resume.OwnOptimizer", *TINY)
+    assert run("fit", *own, "--data.source", corpus).status == 0
+    further = ("--max_epochs", "3", "--model.lr", "0.5")
+    assert run("fit", "--ckpt_path", "last", *further).status == 0
+    last = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
+    assert last["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.1 * 0.1**3)
