@@ -1,7 +1,6 @@
 """Lightning's callbacks that change weights or settings: what is printed is of what is kept."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -9,25 +8,24 @@ from conftest import RUN, TINY, Run, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-CHANGE_WEIGHTS = {
-    "EMAWeightAveraging": {"decay": 0.9},
-    "StochasticWeightAveraging": {"swa_lrs": 0.01, "swa_epoch_start": 1},
-    "ModelPruning": {"pruning_fn": "l1_unstructured", "amount": 0.3},
-}
+# As they are typed behind --trainer.callbacks; each setting is --trainer.callbacks.NAME.
+CHANGE_WEIGHTS = [
+    "EMAWeightAveraging decay=0.9",
+    "StochasticWeightAveraging swa_lrs=0.01 swa_epoch_start=1",
+    "ModelPruning pruning_fn=l1_unstructured amount=0.3",
+]
 
 
-def config_with(callback: str, **settings: Any) -> str:
-    callbacks = [{"class_path": callback, "init_args": settings}]
-    Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
-    return "mine.yaml"
+def flags_of(callback: str) -> list[str]:
+    name, *settings = callback.split()
+    return [f"--trainer.callbacks={name}", *(f"--trainer.callbacks.{each}" for each in settings)]
 
 
 @pytest.mark.parametrize("callback", CHANGE_WEIGHTS)
 def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
     callback: str, run: Run, corpus: Path
 ) -> None:
-    config = config_with(callback, **CHANGE_WEIGHTS[callback])
-    args = ["--data.source", corpus, *TINY, "--model.lr", "0.002", "--config", config]
+    args = ["--data.source", corpus, *TINY, "--model.lr", "0.002", *flags_of(callback)]
     fitted = run("fit", *args)
     assert fitted.status == 0, fitted
     assert "warning" not in fitted.err
@@ -38,22 +36,21 @@ def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
     assert run("predict", "--text", "great").status == 0
     resumed = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
     assert resumed.status == 0, resumed
-    callbacks = yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["callbacks"]
-    assert [c["class_path"].split(".")[-1] for c in callbacks] == [callback]
+    (kept,) = yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert kept["class_path"].split(".")[-1] == callback.split()[0]
 
 
 @pytest.mark.parametrize(
-    ("callback", "settings", "name", "group"),
+    ("callback", "group", "name"),
     [
-        ("LearningRateFinder", {"num_training_steps": 20}, "lr", "model"),
-        ("BatchSizeFinder", {"max_trials": 2}, "batch_size", "data"),
+        ("LearningRateFinder num_training_steps=20", "model", "lr"),
+        ("BatchSizeFinder max_trials=2", "data", "batch_size"),
     ],
 )
 def test_what_a_callback_found_is_what_is_reported_and_resumed_with(
-    callback: str, settings: dict[str, Any], name: str, group: str, run: Run, corpus: Path
+    callback: str, group: str, name: str, run: Run, corpus: Path
 ) -> None:
-    args = ["--data.source", corpus, *TINY, "--config", config_with(callback, **settings)]
-    done = run("fit", *args)
+    done = run("fit", "--data.source", corpus, *TINY, *flags_of(callback))
     assert done.status == 0, done
     found = results_of(RUN)[f"found_{name}"]
     assert found not in (0.02, 16)
@@ -71,7 +68,7 @@ def test_what_a_callback_found_is_what_is_reported_and_resumed_with(
 
 
 def test_a_progress_bar_of_ones_own_is_the_one_that_is_shown(run: Run, corpus: Path) -> None:
-    bar = ["--trainer.enable_progress_bar", "true", "--trainer.callbacks", "TQDMProgressBar"]
+    bar = ["--trainer.enable_progress_bar", "true", *flags_of("TQDMProgressBar")]
     done = run("fit", "--data.source", corpus, *TINY, *bar)
     assert done.status == 0, done
     assert "it/s" in done.out + done.err
