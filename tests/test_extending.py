@@ -48,7 +48,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOKENIZERS, "vowels", VOWELS)
 
 
-def test_an_added_source_and_tokenizer_train_and_test(run: Run) -> None:
+def test_an_added_source_and_tokenizer_train_and_test(run: Run, fails: Fails) -> None:
     done = run(*TINY, "--data.source", "novels", "--data.tokenizer", "vowels")
     assert done.status == 0, done
     results = results_of(RUN)
@@ -59,6 +59,8 @@ def test_an_added_source_and_tokenizer_train_and_test(run: Run) -> None:
     assert set("".join(encoder.vocabulary[2:])) <= set("aeiou")
     assert "novels" in run("test", "--accelerator", "cpu").out
     assert note_of("novels") == ("Reviews of novels.", "CC0")
+    line = fails(*TINY, "--data.tokenizer", "letters")
+    assert "unknown tokenizer 'letters': expected one of words, basic_english, vowels" in line
 
 
 def test_another_version_of_a_tokenizer_has_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,11 +72,6 @@ def test_another_version_of_a_tokenizer_has_another_cache(monkeypatch: pytest.Mo
     assert folders_after_a_preparation() == first
     monkeypatch.setitem(TOKENIZERS, "vowels", dataclasses.replace(VOWELS, version=2))
     assert folders_after_a_preparation() > first
-
-
-def test_an_unknown_tokenizer_is_one_line_that_lists_the_known(fails: Fails) -> None:
-    line = fails(*TINY, "--data.tokenizer", "letters")
-    assert "unknown tokenizer 'letters': expected one of words, basic_english, vowels" in line
 
 
 class Scaled(SentimentRNN):
