@@ -1,10 +1,8 @@
 """Lightning's callbacks that change weights or settings: what is printed is of what is kept."""
 
-from pathlib import Path
-
 import pytest
 import yaml
-from conftest import RUN, TINY, Run, results_of
+from conftest import RUN, Run, results_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -23,11 +21,9 @@ def flags_of(callback: str) -> list[str]:
 
 @pytest.mark.parametrize("callback", CHANGE_WEIGHTS)
 def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
-    callback: str, run: Run, corpus: Path
+    callback: str, fit: Run, run: Run
 ) -> None:
-    args = ["--data.source", corpus, *TINY, "--model.lr", "0.002", *flags_of(callback)]
-    fitted = run("fit", *args)
-    assert fitted.status == 0, fitted
+    fitted = fit("--model.lr", "0.002", *flags_of(callback))
     assert "warning" not in fitted.err
     results = results_of(RUN)
     tested = run("test", "--config", RUN / "config.yaml")
@@ -48,10 +44,9 @@ def test_fit_ends_with_the_metrics_that_test_gives_and_resumes(
     ],
 )
 def test_what_a_callback_found_is_what_is_reported_and_resumed_with(
-    callback: str, group: str, name: str, run: Run, corpus: Path
+    callback: str, group: str, name: str, fit: Run, run: Run
 ) -> None:
-    done = run("fit", "--data.source", corpus, *TINY, *flags_of(callback))
-    assert done.status == 0, done
+    done = fit(*flags_of(callback))
     found = results_of(RUN)[f"found_{name}"]
     assert found not in (0.02, 16)
     assert f"{name} found" in done.out
@@ -67,8 +62,6 @@ def test_what_a_callback_found_is_what_is_reported_and_resumed_with(
     assert results_of(RUN)["config"]["fit"][group][name] == found
 
 
-def test_a_progress_bar_of_ones_own_is_the_one_that_is_shown(run: Run, corpus: Path) -> None:
-    bar = ["--trainer.enable_progress_bar", "true", *flags_of("TQDMProgressBar")]
-    done = run("fit", "--data.source", corpus, *TINY, *bar)
-    assert done.status == 0, done
+def test_a_progress_bar_of_ones_own_is_the_one_that_is_shown(fit: Run) -> None:
+    done = fit("--trainer.enable_progress_bar", "true", *flags_of("TQDMProgressBar"))
     assert "it/s" in done.out + done.err

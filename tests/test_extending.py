@@ -48,9 +48,8 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOKENIZERS, "vowels", VOWELS)
 
 
-def test_an_added_source_and_tokenizer_train_and_test(run: Run, fails: Fails) -> None:
-    done = run(*TINY, "--data.source", "novels", "--data.tokenizer", "vowels")
-    assert done.status == 0, done
+def test_an_added_source_and_tokenizer_train_and_test(fit: Run, run: Run, fails: Fails) -> None:
+    fit("--data.source", "novels", "--data.tokenizer", "vowels")
     results = results_of(RUN)
     assert results["source"] == "novels"
     assert results["reviews"] == {"train": 180, "val": 20, "test": 30}
@@ -110,8 +109,8 @@ print(type(lit_imdb.load().net).__name__, lit_imdb.load().net.scale)
 
 
 @pytest.fixture
-def gru(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The recipe's module and file, and flags that use them."""
+def gru(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe's file, and its module where Python finds it."""
     page = (ROOT / "docs/extending.md").read_text()
     (source,) = re.findall(r"```python\n([^`]*GRUCell.*?)```", page, re.DOTALL)
     (config,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
@@ -119,13 +118,13 @@ def gru(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     (tmp_path / "gru.yaml").write_text(config)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_module", raising=False)
-    return [*TINY, "--config", str(tmp_path / "gru.yaml")]
+    return tmp_path / "gru.yaml"
 
 
 def test_the_recipe_of_a_gru_trains_tests_resumes_loads_and_answers(
-    run: Run, fails: Fails, corpus: Path, gru: list[str]
+    fit: Run, run: Run, fails: Fails, gru: Path
 ) -> None:
-    assert run("fit", *gru, "--data.source", corpus).status == 0
+    fit("--config", gru)
     whole = results_of(RUN)
     assert whole["config"]["fit"]["model"]["class_path"] == "my_module.GRU"
     assert whole["changed"]["lr_scheduler.max_lr"] == 0.01
@@ -173,8 +172,9 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.usefixtures("gru")
 def test_forms_of_lightnings_documentation_are_read_and_can_be_read_again(
-    form: str, run: Run, gru: list[str]
+    form: str, run: Run
 ) -> None:
     first = run(*form.split(), "--print_config")
     Path("printed.yaml").write_text(first.out)

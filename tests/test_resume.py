@@ -130,12 +130,10 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
 # --- the settings of a resumed run ---
 
 
-def test_the_seed_of_a_resumed_run_is_its_own(run: Run, fails: Fails, corpus: Path) -> None:
-    args = ("fit", *TINY, "--data.source", corpus)
-    assert run(*args, "--seed_everything", "3", "--max_epochs", "1").status == 0
-    resume = (*args, "--ckpt_path", "last")
-    assert "--seed_everything 5" in fails(*resume, "--seed_everything", "5")
-    assert run(*resume).status == 0
+def test_the_seed_of_a_resumed_run_is_its_own(fit: Run, fails: Fails) -> None:
+    fit("--seed_everything", "3", "--max_epochs", "1")
+    assert "--seed_everything 5" in fails("fit", "--ckpt_path", "last", "--seed_everything", "5")
+    fit("--ckpt_path", "last")
     assert results_of(RUN)["seed"] == 3
 
 
@@ -167,10 +165,9 @@ def test_a_diverging_run_and_a_full_disk_are_one_line_and_leave_the_old_checkpoi
 
 
 def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_says_what_differs(
-    run: Run, corpus: Path
+    fit: Run, run: Run
 ) -> None:
-    flags = ["--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3"]
-    assert run(*TINY, *flags, "--data.source", corpus).status == 0
+    fit("--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3")
     Path("mine.yaml").write_text("trainer: {max_epochs: 9, enable_progress_bar: true}\n")
     changes = ["--config", "mine.yaml", "--max_epochs", "3", "--model.lr", "0.5"]
     done = run("fit", "--ckpt_path", "last", *changes)
