@@ -42,7 +42,7 @@ def trainings(b: int, t: int, h: int, device: str) -> dict[str, Callable[[int], 
         net = SentimentRNN(V, E, h, engine=engine).to(device)
 
         def logits(ids: Tensor) -> Tensor:
-            return call(net, ids, net.draw_masks(b, generator), every=False)
+            return call(net, ids, net.draw_masks(b, generator), at_every_word=False)
 
         return training(net, logits, batch)
 

@@ -120,9 +120,9 @@ class Parser(ArgumentParser):
         if not self.exit_on_error:  # the parser of a class inside another one, which explains it
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", self)
-        raise UserError(parser.explain(message)) from ex
+        raise UserError(parser.in_words(message)) from ex
 
-    def explain(self, message: str) -> str:
+    def in_words(self, message: str) -> str:
         """Return a parsing error in words, with the name that was meant."""
         found = re.search(r"(unrecognized arguments:|accept option|Option) '?([^\s'=]+)", message)
         if not found or "Got value: " in message:  # a known one with a wrong value

@@ -1,4 +1,16 @@
-"""The commands fit, validate and test: their trainer and what they report."""
+"""The commands fit, validate and test: their trainer and what they report.
+
+What `python train.py` does:
+
+1. `main` puts short errors around everything and imports Lightning, which takes seconds.
+2. `CLI(args)`, as Lightning's documentation has it, runs the whole command. `settings` makes one
+   configuration of flags, files and, for a run that resumes, its checkpoint.
+3. Lightning builds the data module and the model; `instantiate_trainer` adds what every run has.
+4. `fit`: `prepare_data` fills the cache, `setup` opens it, and callbacks open the run folder and
+   take over Ctrl-C. For each batch Lightning calls `LitSentiment.optimizer_step`, and from within
+   it `training_step`; after each epoch it validates and saves.
+5. The best checkpoint is tested, then the report, `results.json` and the table are written.
+"""
 
 import json
 import sys
@@ -13,13 +25,12 @@ from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
-from lit_imdb.inference.classifier import encoder_of
-from lit_imdb.interrupts import let_the_system_stop
+from lit_imdb.interrupts import stop_at_once
 from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI, as_list
 from lit_imdb.training import results
-from lit_imdb.training.checkpoint import read_checkpoint, run_of
+from lit_imdb.training.checkpoint import encoder_of, read_checkpoint, run_of
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
 from lit_imdb.training.progress import EpochLines, ProgressBar
@@ -95,8 +106,7 @@ class CLI(SettingsCLI):
         trainer = super().instantiate_trainer(
             logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
         )
-        if trainer.world_size > 1:  # each process waits for the others before it does anything
-            let_the_system_stop()
+        stop_at_once(trainer.world_size)
         return trainer
 
     def _run_logger(self) -> TensorBoardLogger:
@@ -132,7 +142,7 @@ class CLI(SettingsCLI):
         metrics |= self._test_best()
         metrics["seed"] = self.config.fit.seed_everything
         if self.trainer.is_global_zero:
-            self._report_fit(metrics)
+            self._finish_run(metrics)
 
     def _test_best(self) -> dict[str, float | None]:
         """Test the best checkpoint, or the last weights if none was kept, as `test` does.
@@ -153,16 +163,16 @@ class CLI(SettingsCLI):
         found = self.trainer.validate(
             model, datamodule=datamodule, ckpt_path=self.ckpt_path, verbose=False, weights_only=True
         )
-        self._report("val", found)
+        self._print_evaluation("val", found)
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
         """Evaluate a checkpoint on the test split."""
         found = self.trainer.test(
             model, datamodule=datamodule, ckpt_path=self.ckpt_path, verbose=False, weights_only=True
         )
-        self._report("test", found)
+        self._print_evaluation("test", found)
 
-    def _report(self, split: str, found: Sequence[Mapping[str, float]]) -> None:
+    def _print_evaluation(self, split: str, found: Sequence[Mapping[str, float]]) -> None:
         if not self.trainer.is_global_zero:
             return
         metrics: dict[str, float] = dict(*found)
@@ -180,7 +190,8 @@ class CLI(SettingsCLI):
         }
         results.print_table(f"{split} split", rows)
 
-    def _report_fit(self, metrics: dict[str, Any]) -> None:
+    def _finish_run(self, metrics: dict[str, Any]) -> None:
+        """Write the report, HPARAMS and results.json, and print the table."""
         if self.trainer.loggers:
             config, default = (
                 json.loads(self.parser.dump(settings, format="json"))

@@ -19,7 +19,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def explain(problem: str, *errors: type[Exception], advice: str = "") -> Iterator[None]:
+def as_user_error(problem: str, *errors: type[Exception], advice: str = "") -> Iterator[None]:
     """Raise `UserError` in place of one of `errors`: the problem, its reason, what to do."""
     try:
         yield

@@ -23,18 +23,13 @@ class Interrupted(BaseException):
         self.name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
 
-def stop_at_once() -> None:
-    """Raise `Interrupted` on both signals, wherever the program is."""
-    handle_stop_signals(_stop)
+def stop_at_once(processes: int = 1) -> None:
+    """Raise `Interrupted` on both signals, wherever the program is.
 
-
-def let_the_system_stop() -> None:
-    """End the process on both signals without running any Python.
-
-    Python runs its handlers between two of its own instructions. A process that waits for others
-    is inside torch, and may not come back for half an hour.
+    One of several processes is ended by the system instead: it may wait for others inside torch for
+    half an hour, and Python runs its handlers only between two of its own instructions.
     """
-    handle_stop_signals(signal.SIG_DFL)
+    handle_stop_signals(_stop if processes == 1 else signal.SIG_DFL)
 
 
 def handle_stop_signals(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:

@@ -53,8 +53,9 @@ def _run(args: list[str]) -> None:
     elif asks_help and args[-1] != "all":
         print(page(full_arguments(args)[0]))
     else:
-        full_arguments(args)  # raises if there is no such command
-        if os.environ.get("LOCAL_RANK", "0") == os.environ.get("SLURM_LOCALID", "0") == "0":
+        args = full_arguments(args)
+        ranks = {os.environ.get(name, "0") for name in ("LOCAL_RANK", "SLURM_LOCALID")}
+        if ranks == {"0"}:  # the first process of this machine
             print("loading PyTorch and Lightning", file=sys.stderr, flush=True)
         gc.disable()  # importing torch and Lightning makes a million objects that stay
         from lit_imdb.cli import run

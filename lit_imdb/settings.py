@@ -13,9 +13,9 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.arguments import COMMANDS, Parser, full_arguments
+from lit_imdb.arguments import COMMANDS, Parser
 from lit_imdb.data.datamodule import ImdbDataModule
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.training.checkpoint import (
     LOGS,
@@ -69,13 +69,13 @@ class SettingsCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,  # CLI.instantiate_trainer does
+            auto_configure_optimizers=False,  # training.optimizers.set_optimizer does
             load_from_checkpoint_support=False,
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, without the switches that would load a checkpoint with its code."""
+        """Lightning's, without `weights_only`, which could load code, and `verbose`."""
         hidden = {"weights_only", "verbose"}
         return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 
@@ -100,20 +100,20 @@ class SettingsCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what was given, then put it above the defaults or a checkpoint's settings."""
-        command, *flags = full_arguments(args)
+        command, *flags = args
         if any(flag.partition("=")[0] == "--model.vocab_size" for flag in flags):
             raise UserError("--model.vocab_size follows the data: use --data.vocab_size")
         self.default = parser.parse_args([command])
         shows = [flag for flag in flags if flag.startswith("--print_config")]  # and ends
         given = self._given(command, [flag for flag in flags if flag not in shows])
-        self.config = parser.parse_args([command, *_above(given), *shows])
+        self.config = parser.parse_args([command, *_as_flag(given), *shows])
         asked = self.config[command].ckpt_path or (None if command == "fit" else "best")
         if asked is None:
             return
         path = self.ckpt_path = find_checkpoint(asked, self.logs)
         saved = run_config(path)
         model = (saved.get("model") or self.config[command].model)["class_path"]
-        self.checkpoint = read_checkpoint(path, for_trainer=is_custom(model))
+        self.checkpoint = read_checkpoint(path, check_network=not is_custom(model))
         if command == "fit":
             check_resumable(path, self.checkpoint)
             saved["seed_everything"] = self.checkpoint["training"]["seed"]
@@ -128,14 +128,15 @@ class SettingsCLI(LightningCLI):
             saved[key] = {**spec, "init_args": own}  # those that the class takes
         if command != "fit" and "source" in given["data"].get("init_args", {}):
             saved["data"]["init_args"].pop("encoding", None)  # wrong letters are no error
-        with explain(f"{path} has settings that this version does not know", UserError):
-            before = parser.parse_args([command, *_above(saved)])[command]
-        self.config = parser.parse_args([command, *_above(saved), *_above(given)])
+        with as_user_error(f"{path} has settings that this version does not know", UserError):
+            before = parser.parse_args([command, *_as_flag(saved)])[command]
+        self.config = parser.parse_args([command, *_as_flag(saved), *_as_flag(given)])
         now = self.config[command]
         now.ckpt_path = None
         check_sizes(path, self.checkpoint, now.model.init_args)
         if command == "fit":
-            self._check_resumption(path, before, now)
+            self._continue_run(run_of(path), before, now)
+            self._check_changes(path, before, now)
 
     def _given(self, command: str, flags: list[str]) -> dict[str, Any]:
         """Return what `flags` say, without any default.
@@ -160,24 +161,32 @@ class SettingsCLI(LightningCLI):
         """The folder that holds the runs."""
         return Path(self.config[self.config.subcommand].trainer.default_root_dir or ".") / LOGS
 
-    def _check_resumption(self, path: Path, before: Namespace, now: Namespace) -> None:
-        """Say what is not as before.
-
-        Raises:
-            UserError: It would not be the same run, or nothing is left to train.
-        """
-        run = run_of(path)
+    def _continue_run(self, run: Path | None, before: Namespace, now: Namespace) -> None:
+        """Stay with the source that was chosen, the run's folder and what a finder found."""
         if now.data.init_args.source == "auto":
             now.data.init_args.source = before.data.init_args.source
         logger = now.trainer.logger
         if run and isinstance(logger, Namespace) and "TensorBoard" in logger.class_path:
             logger.init_args.version = run.name  # write on into the same folder
         callbacks = as_list(now.trainer.callbacks)
-        now.trainer.callbacks = [c for c in callbacks if not c.class_path.endswith(_FINDERS)]
+        kept = [c for c in callbacks if not c.class_path.endswith(_FINDERS)]
+        now.trainer.callbacks = kept or None
+
+    def _check_changes(self, path: Path, before: Namespace, now: Namespace) -> None:
+        """Say what is not as before.
+
+        Raises:
+            UserError: It would not be the same run, or nothing is left to train.
+        """
         old, new = ({k.replace(".init_args", ""): v for k, v in c.items()} for c in (before, now))
         changed = [name for name, value in new.items() if old.get(name) != value]
         checkpoint = self.checkpoint or {}
-        fixed = ("seed_everything", "optimizer", "lr_scheduler", *(_OF_METRICS if run else ()))
+        fixed = (
+            "seed_everything",
+            "optimizer",
+            "lr_scheduler",
+            *(_OF_METRICS if run_of(path) else ()),
+        )
         if any("total_steps" in state for state in checkpoint["lr_schedulers"]):
             fixed += ("trainer.max_epochs", "trainer.max_steps")  # a schedule has its end
         for name in changed:
@@ -186,7 +195,7 @@ class SettingsCLI(LightningCLI):
             if name.startswith(fixed):
                 raise UserError(
                     f"--{name} {new[name]}: the run of {path} has {old.get(name)}; leave it out, "
-                    "or train anew without --ckpt_path"
+                    "or retrain without --ckpt_path"
                 )
         _check_unfinished(path, checkpoint, now.trainer.max_epochs)
         shown = [
@@ -198,8 +207,8 @@ class SettingsCLI(LightningCLI):
             rank_zero_warn(f"resuming with other settings than before: {', '.join(shown)}")
 
 
-def _above(config: dict[str, Any]) -> list[str]:
-    """Return the flags that put a configuration above what was parsed before."""
+def _as_flag(config: dict[str, Any]) -> list[str]:
+    """Return a configuration as a flag; it wins over flags in front of it."""
     return ["--config", json.dumps(config)]
 
 

@@ -240,7 +240,7 @@ def test_runs_lists_every_run_with_what_differs_and_marks_the_best(
     assert "model.vocab_size" not in listed["0"]["changed"]
     assert listed["2"]["test_acc"] is None
     lines = {line[:19][-1]: line for line in run("runs").out.splitlines() if "version" in line}
-    assert f"{100 * listed['0']['val_acc']:.2f} % *" in lines["0"]
+    assert f"{listed['0']['val_acc']:.2%} *" in lines["0"]
     assert "lr\xa00.02" in lines["0"]
     assert "*" not in lines["1"]
     assert "not finished" in lines["2"]

@@ -140,7 +140,7 @@ def test_card_has_the_metrics_of_the_run_and_only_the_name_of_own_reviews(
     results = results_of(trained.run)
     for known in (
         f"| test | {results['test_acc']:.2%} | {results['test_loss']:.4f} |",
-        f"`best.ckpt` (validation accuracy {100 * results['val_acc']:.1f} %)",
+        f"`best.ckpt` (validation accuracy {results['val_acc']:.1%})",
         "train 144, val 16, test 40",
         "It learned from the reviews in `corpus.csv`, labelled neg and pos:",
     ):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
 from lit_imdb.model import fused, kernels, threads
-from lit_imdb.model.folded import fold
+from lit_imdb.model.evaluation import evaluator_of
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for
@@ -82,7 +82,7 @@ def test_it_equals_the_plain_loop(
         assert (found[name] - value).norm() <= close * value.norm(), name
     with torch.no_grad():
         net.eval()
-        torch.testing.assert_close(fold(net)(ids), net(ids), atol=close, rtol=0)
+        torch.testing.assert_close(evaluator_of(net)(ids), net(ids), atol=close, rtol=0)
 
 
 def test_the_number_of_threads_changes_no_digit(set_threads: Callable[[int], None]) -> None:
@@ -92,7 +92,7 @@ def test_the_number_of_threads_changes_no_digit(set_threads: Callable[[int], Non
         torch.manual_seed(0)
         net, ids = SentimentRNN(), torch.randint(10_000, (130, 9))  # 5 parts
         with single_torch_thread():
-            first = {"folded": fold(net)(ids), **net.state_dict()}
+            first = {"folded": evaluator_of(net)(ids), **net.state_dict()}
             found.append({**first, **gradients_of(net, "fused", ids, seed=3)})
     for other in found[1:]:
         for name, value in found[0].items():
@@ -159,7 +159,7 @@ def test_tanh_is_within_some_last_digits() -> None:
 
 def test_ids_weights_and_masks_that_do_not_fit_are_no_access_to_memory() -> None:
     net, ids = SentimentRNN(9, 6, 5, engine="fused"), torch.ones(4, 3).long()
-    for function in (net, fold(net)):
+    for function in (net, evaluator_of(net)):
         for wrong in (-1, 9):
             with pytest.raises(IndexError, match="expected 0 to 8"):
                 function(torch.tensor([[1, 2, wrong]]))
@@ -172,7 +172,7 @@ def test_ids_weights_and_masks_that_do_not_fit_are_no_access_to_memory() -> None
     with pytest.raises(ValueError, match="expected one type"):
         net(ids)
     net.cell1 = nn.RNNCell(4, 5)
-    for use in (lambda: net(ids), lambda: fold(net)):
+    for use in (lambda: net(ids), lambda: evaluator_of(net)):
         with pytest.raises(ValueError, match="cell 1 has weights"):
             use()
 
@@ -184,7 +184,7 @@ def test_ids_masks_and_embedding_may_be_of_other_types_than_the_cells() -> None:
     masks = [torch.ones(2, 6).bool(), torch.ones(2, 5).bfloat16()]
     for dtype in (torch.uint8, torch.int16, torch.uint16, torch.int32):
         torch.testing.assert_close(net(ids.to(dtype), masks), expected)
-        torch.testing.assert_close(fold(net)(ids.to(dtype)), expected)
+        torch.testing.assert_close(evaluator_of(net)(ids.to(dtype)), expected)
 
 
 def test_it_is_for_32_and_64_bits_on_cpus() -> None:
@@ -233,7 +233,7 @@ def test_an_embedding_that_does_more_than_look_up_is_asked() -> None:
     assert not found["embedding.weight"][0].any()
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     net.embedding = nn.Sequential(net.embedding, nn.ReLU())  # type: ignore[assignment]
-    torch.testing.assert_close(fold(net.eval())(ids), net(ids))
+    torch.testing.assert_close(evaluator_of(net.eval())(ids), net(ids))
 
 
 def test_threads_work_on_to_the_end_when_one_fails(set_threads: Callable[[int], None]) -> None:
@@ -253,6 +253,6 @@ def test_threads_work_on_to_the_end_when_one_fails(set_threads: Callable[[int], 
 
 def test_a_compiled_network_asks_for_the_loops() -> None:
     net, ids = SentimentRNN(9, 6, 5, engine="fused").eval(), torch.ones(2, 3).long()
-    for function in (net, fold(net)):
+    for function in (net, evaluator_of(net)):
         found = torch.compile(function, backend="eager")(ids)
         torch.testing.assert_close(found, function(ids), atol=0, rtol=0)

@@ -36,7 +36,9 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def train(call: Callable[..., Tensor], net: SentimentRNN, every: bool = False) -> list[Tensor]:
+def train(
+    call: Callable[..., Tensor], net: SentimentRNN, at_every_word: bool = False
+) -> list[Tensor]:
     """Take five steps on the GPU; return the losses and the weights."""
     net.to("cuda").train()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
@@ -47,8 +49,8 @@ def train(call: Callable[..., Tensor], net: SentimentRNN, every: bool = False) -
         ids = torch.randint(2, 50, (32, 20), generator=random)
         ids[torch.arange(20) < torch.arange(32).unsqueeze(1) % 20] = 0  # mixed lengths
         masks = net.draw_masks(32, torch.Generator("cuda").manual_seed(number))
-        logits = call(net, ids.int().cuda(), masks, every=every)
-        logits = logits.mean(1) if every else logits  # (B,)
+        logits = call(net, ids.int().cuda(), masks, at_every_word=at_every_word)
+        logits = logits.mean(1) if at_every_word else logits  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels)
         optimizer.zero_grad()
         loss.backward()
@@ -57,8 +59,8 @@ def train(call: Callable[..., Tensor], net: SentimentRNN, every: bool = False) -
     return [torch.stack(losses), *(weight.detach() for weight in net.parameters())]
 
 
-def plain(net: SentimentRNN, ids: Tensor, masks: Any, every: bool) -> Tensor:
-    logits: Tensor = net(ids, masks, every=every)
+def plain(net: SentimentRNN, ids: Tensor, masks: Any, at_every_word: bool) -> Tensor:
+    logits: Tensor = net(ids, masks, at_every_word=at_every_word)
     return logits
 
 
@@ -69,13 +71,15 @@ def network(engine: Any = "auto", dropout: float = 0.2) -> SentimentRNN:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
+@pytest.mark.parametrize("at_every_word", [False, True], ids=["last", "every"])
 def test_graphs_and_the_plain_way_end_with_the_same_bits(
-    every: bool, dropout: float, captures: list[Any]
+    at_every_word: bool, dropout: float, captures: list[Any]
 ) -> None:
-    found = train(Graphs(), network(dropout=dropout), every)
+    found = train(Graphs(), network(dropout=dropout), at_every_word)
     assert len(captures) == 1
-    for one, other in zip(found, train(plain, network(dropout=dropout), every), strict=True):
+    for one, other in zip(
+        found, train(plain, network(dropout=dropout), at_every_word), strict=True
+    ):
         assert torch.equal(one, other)
 
 

@@ -63,8 +63,8 @@ def batches(*sizes: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
     return made
 
 
-def plain(net: SentimentRNN, ids: Tensor, masks: Any, every: bool) -> Tensor:
-    logits: Tensor = net(ids, masks, every=every)
+def plain(net: SentimentRNN, ids: Tensor, masks: Any, at_every_word: bool) -> Tensor:
+    logits: Tensor = net(ids, masks, at_every_word=at_every_word)
     return logits
 
 
@@ -76,7 +76,7 @@ def gradients(call: Callable[..., Tensor], *sizes: tuple[int, int]) -> list[Tens
     found = []
     for number, (ids, labels) in enumerate(data, 1):
         masks = net.draw_masks(len(ids), torch.Generator().manual_seed(number))
-        loss = binary_cross_entropy_with_logits(call(net, ids, masks, every=False), labels)
+        loss = binary_cross_entropy_with_logits(call(net, ids, masks, at_every_word=False), labels)
         loss.backward()
         if number % 2 == 0:
             found += [w.grad.clone() for w in net.parameters() if w.grad is not None]

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.errors import UserError
 from lit_imdb.model.attribution import influences
-from lit_imdb.model.folded import fold
+from lit_imdb.model.evaluation import evaluator_of
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import ENGINES, padding_of
 
@@ -47,7 +47,7 @@ def test_logits_equal_those_of_keras_cells(engine: str, keras: dict[str, Tensor]
     logits = net(keras["ids"], (keras["mask0"], keras["mask1"]))
     torch.testing.assert_close(logits, keras["logits_with_masks"], atol=1e-5, rtol=0)
     assert (logits - keras["logits"]).abs().max() > 1e-2  # the masks do something
-    for evaluated in (net.eval(), fold(net)):
+    for evaluated in (net.eval(), evaluator_of(net)):
         torch.testing.assert_close(evaluated(keras["ids"]), keras["logits"], atol=1e-5, rtol=0)
 
 
@@ -94,10 +94,10 @@ def test_other_cells_go_through_the_plain_loop(cell: nn.Module) -> None:
     (slope,) = torch.autograd.grad(net.logits_of(embedded, padding_of(ids)).sum(), embedded)
     net.engine = "auto"
     torch.testing.assert_close(net(ids), expected)
-    torch.testing.assert_close(fold(net)(ids), expected)
+    torch.testing.assert_close(evaluator_of(net)(ids), expected)
     torch.testing.assert_close(influences(net, ids), (slope * embedded).sum(2).detach())
     for net.engine in ("fused", "cudnn"):
-        for use in (lambda: net(ids), lambda: fold(net)):
+        for use in (lambda: net(ids), lambda: evaluator_of(net)):
             with pytest.raises(UserError, match=r"use --model\.engine reference"):
                 use()
 
@@ -141,10 +141,10 @@ def test_a_short_review_has_the_logit_that_it_has_without_padding(engine: str) -
         padded = words.clone()
         padded[:, : 9 - count] = 0
         alone = net(words[:, 9 - count :])
-        for logits in (net(padded), fold(net)(padded)):
+        for logits in (net(padded), evaluator_of(net)(padded)):
             torch.testing.assert_close(logits, alone, atol=1e-6, rtol=0)
     empty = torch.zeros(2, 9).long()
-    assert net(empty).tolist() == fold(net)(empty).tolist() == [pytest.approx(0.7)] * 2
+    assert net(empty).tolist() == evaluator_of(net)(empty).tolist() == [pytest.approx(0.7)] * 2
 
 
 def test_dropout_draws_one_mask_for_all_words_of_a_review() -> None:
@@ -187,7 +187,7 @@ def test_no_engine_makes_a_tensor_on_another_device(engine: str) -> None:
     for name, weight in net.named_parameters():
         assert not weight.requires_grad or weight.grad is not None, name
         assert weight.device.type == "meta"
-    assert fold(net.eval())(ids).device.type == "meta"
+    assert evaluator_of(net.eval())(ids).device.type == "meta"
 
 
 def test_tf32_is_used_only_where_torch_was_told_so(keras: dict[str, Tensor]) -> None:

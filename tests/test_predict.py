@@ -59,7 +59,7 @@ def test_every_row_comes_back_in_order_with_its_columns(
     accuracy = 100 * results_of(trained.run)["val_acc"]
     assert done.err.splitlines() == [
         f"606 reviews, 3 of them without an answer -> {wanted}",
-        f"model: {best}, validation accuracy {accuracy:.1f} %",
+        f"model: {best}, validation accuracy {accuracy:.1f}%",
     ]
     answers = pandas.DataFrame(lit_imdb.load(best).predict(TEXTS))
     own = rows[["text"]] if given == "in.txt" else rows
@@ -106,7 +106,7 @@ def test_texts_are_answered_with_the_words_that_moved_them(predict: Run, best: P
     lines = done.out.splitlines()
     lovely, awful, *_ = lit_imdb.load(best).predict(texts)
     assert lovely.probability
-    assert lines[0].startswith(f"{lovely.label} (positive: {100 * lovely.probability:.1f} %)")
+    assert lines[0].startswith(f"{lovely.label} (positive: {lovely.probability:.1%})")
     assert lines[1] == "  read:  a b lovely b film"
     assert lines[2].startswith("  moved: ")
     assert lines[3].startswith(awful.label)
@@ -126,7 +126,7 @@ def test_a_checkpoint_has_the_accuracy_of_its_own_weights(run: Run, trained: Tra
         torch.save({**checkpoint, "epoch": epoch}, "last.ckpt")
         return run("predict", "--text", "good", "--ckpt_path", "last.ckpt").err
 
-    weak = "model: last.ckpt, validation accuracy 51.0 %\nwarning: this model is close to guessing"
+    weak = "model: last.ckpt, validation accuracy 51.0%\nwarning: this model is close to guessing"
     assert said(1).startswith(weak)  # after the second epoch
     assert said(2) == "model: last.ckpt, validation accuracy unknown\n"  # within the third
 

@@ -76,7 +76,7 @@ def test_log_files_get_a_line_at_once_one_when_data_are_prepared_and_one_for_eac
     assert loading == "loading PyTorch and Lightning"
     assert preparing.startswith("preparing the reviews (")
     assert training == "training on cpu, 9 batches per epoch"
-    metrics = r"loss [\d.]+ acc [\d.]+ %"
+    metrics = r"loss [\d.]+ acc [\d.]+%"
     for number, line in enumerate(epochs, 1):
         assert re.match(rf"epoch {number}/2  train {metrics}  val {metrics}", line)
     assert len(epochs) == 2
@@ -123,7 +123,7 @@ def test_the_page_begins_with_the_result_and_what_differs_and_has_every_panel(
 ) -> None:
     page = (reported.run / "report.html").read_text()
     results, text, tags = results_of(reported.run), text_of(page), tags_in(page)
-    facts = [f"{100 * results['test_acc']:.1f} % of 40 test reviews", "model.lr 0.02"]
+    facts = [f"{results['test_acc']:.1%} of 40 test reviews", "model.lr 0.02"]
     facts += [results["date"][:16], results["machine"], f"torch {results['versions']['torch']}"]
     places = [text.index(fact) for fact in [*facts, *(panel.caption for panel in EVERY)]]
     assert places == sorted(places)

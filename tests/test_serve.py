@@ -87,7 +87,7 @@ def test_health_and_page_name_the_model_and_nothing_else_of_the_machine(
     }
     status, page, headers = ask(server, path="/", **GET)
     assert status == 200
-    assert f"model: {name}, validation accuracy {100 * accuracy:.1f} %" in page
+    assert f"model: {name}, validation accuracy {accuracy:.1%}" in page
     # nor does it run a script that is not its own
     assert not re.search("https?:", page)
     policy = headers["Content-Security-Policy"]
@@ -218,7 +218,7 @@ def test_sigterm_lets_every_request_be_answered_and_no_review_is_printed(
         for one in clients:
             one.result()  # raises what the client met, such as a connection that ends unannounced
     assert (server.child.status(), out) == (143, b"")
-    accuracy = f"validation accuracy {100 * results_of(trained.run)['val_acc']:.1f} %"
+    accuracy = f"validation accuracy {results_of(trained.run)['val_acc']:.1%}"
     assert err == f"model: {best}, {accuracy}\nstopped by SIGTERM\n"
 
 

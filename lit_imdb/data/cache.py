@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lit_imdb.errors import explain
+from lit_imdb.errors import as_user_error
 from lit_imdb.files import whole_folder
 
 _MANIFEST = "manifest.json"
@@ -40,7 +40,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     if not damage_in(folder):
         return
     advice = "free some space or choose another place with --data.cache_dir DIR"
-    with explain(f"cannot write the cache {folder.parent}", OSError, advice=advice):
+    with as_user_error(f"cannot write the cache {folder.parent}", OSError, advice=advice):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             damage = damage_in(folder)

@@ -59,9 +59,13 @@ class ImdbDataModule(LightningDataModule):
         if not 0 < val_fraction < 1:
             raise UserError(f"--data.val_fraction {val_fraction}: expected more than 0 and below 1")
         self.source = source
-        self.form = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+        self.file_options = {
+            "text_column": text_column,
+            "label_column": label_column,
+            "encoding": encoding,
+        }
         # They say where and how, not what: another source may have another form.
-        self.save_hyperparameters(ignore=["cache_dir", *self.form])
+        self.save_hyperparameters(ignore=["cache_dir", *self.file_options])
         self.batch_size = batch_size
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
         self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
@@ -78,8 +82,8 @@ class ImdbDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Read, split, tokenise and cache the reviews, unless the cache has them."""
         if self.source == "auto":
-            is_here = self._preparation("hub").is_done() or hub.load_cached()
-            self.source = "hub" if is_here or not hub.find_problem() else "package"
+            is_here = self._preparation("hub").is_done() or hub.is_available()
+            self.source = "hub" if is_here else "package"
         self._preparation(self.source).open()
 
     def setup(self, stage: str) -> None:
@@ -132,5 +136,5 @@ class ImdbDataModule(LightningDataModule):
     def _preparation(self, source: str) -> Preparation:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
         settings = {name: self.hparams[name] for name in names}
-        opened = open_source(source, **self.form)
+        opened = open_source(source, **self.file_options)
         return Preparation(opened, self.cache_dir, **settings, vocabulary=self.vocabulary)

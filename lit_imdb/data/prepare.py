@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from lit_imdb.data import cache
-from lit_imdb.data.loader import SHOWN, Split
+from lit_imdb.data.loader import KEPT_BYTES, Split
 from lit_imdb.data.source import Source
 from lit_imdb.data.splits import DROPPED, EMPTY, SPLITS, TRAIN, split
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder, build_vocabulary
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 
 _FORMAT = 3  # of the files written here; raise it when they change
 _ROW = np.dtype([("label", "i1"), ("text", "i8"), ("is_test", "?"), ("is_empty", "?")])
@@ -70,14 +70,14 @@ class Preparation:
 
     def batches(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
         """Yield texts (B,), labels (B,) and splits (B,) in order."""
-        labels, splits = self._rows
+        labels, splits = self._labels_and_splits
         for texts in batches_of((text or "" for text, _, _ in self.source.reviews()), 1024):
             count = len(texts)
             yield texts, labels[:count], splits[:count]
             labels, splits = labels[count:], splits[count:]
 
     @cached_property
-    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _labels_and_splits(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (N,) and splits (N,)."""
         name = " ".join(self.source.name.split())
         print(f"preparing the reviews ({name}), once", file=sys.stderr, flush=True)
@@ -89,7 +89,7 @@ class Preparation:
         splits = np.full(len(rows), EMPTY, np.int8)
         full = ~rows["is_empty"]
         label, text, is_test = (rows[name][full] for name in ("label", "text", "is_test"))
-        with explain(self.source.name, UserError):
+        with as_user_error(self.source.name, UserError):
             splits[full] = split(label, text, is_test, self.val_fraction)
         return rows["label"], splits
 
@@ -125,8 +125,8 @@ class Preparation:
         counts = {"skipped": 0, "dropped": 0}
         for texts, labels, splits in self.batches():
             ids = encoder.encode(texts)  # (B, T)
-            ends = np.array([text.encode(errors="replace")[-SHOWN:] for text in texts], f"S{SHOWN}")
-            columns = {"ids": ids, "labels": labels, "texts": ends}
+            ends = [text.encode(errors="replace")[-KEPT_BYTES:] for text in texts]
+            columns = {"ids": ids, "labels": labels, "texts": np.array(ends, f"S{KEPT_BYTES}")}
             for name, number in SPLITS.items():
                 for column, values in columns.items():
                     if (name, column) != ("train", "texts"):

@@ -44,9 +44,9 @@ class Source(Protocol):
 SOURCES: dict[str, Callable[[], Source]] = {"hub": Hub, "package": Package}
 
 
-def open_source(name: str, **form: str) -> Source:
-    """Return the source called `name`, or the files at the path `name` in the form of `Files`."""
-    return SOURCES[name]() if name in SOURCES else Files(name, **form)
+def open_source(name: str, **file_options: str) -> Source:
+    """Return the source called `name`, or the files at that path: `Files` has the options."""
+    return SOURCES[name]() if name in SOURCES else Files(name, **file_options)
 
 
 def note_of(name: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Which review trains, which validates, which tests.
 
-Reviews of one film stand together in IMDB's order. A random sample would therefore leave 90-99 %
-of the held-out reviews with a sibling in training; the tail of each label leaves 0.3-0.7 %.
+Reviews of one film stand together in IMDB's order. A random sample would therefore leave 90-99%
+of the held-out reviews with a sibling in training; the tail of each label leaves 0.3-0.7%.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def split(
 ) -> np.ndarray:
     """Return the split of each of N reviews: TRAIN, VAL, TEST or DROPPED.
 
-    If no review is marked as test, the last 20 % of each label are. Of the others the last
+    If no review is marked as test, the last 20% of each label are. Of the others the last
     `val_fraction` of each label validate. A text that occurs in two splits stays in the later one
     (test before validation before training), so that no held-out metric changes with training.
 

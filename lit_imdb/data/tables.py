@@ -14,7 +14,7 @@ from pathlib import Path
 from reprlib import repr as short_repr  # of values that may be long or deeply nested
 from typing import Any, TypeVar
 
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -99,7 +99,10 @@ def stamp(path: Path) -> list[Any]:
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     unpack: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    with explain(f"cannot read {path}", OSError, EOFError, zlib.error), unpack(path, "rb") as file:
+    with (
+        as_user_error(f"cannot read {path}", OSError, EOFError, zlib.error),
+        unpack(path, "rb") as file,
+    ):
         yield file
 
 
@@ -214,7 +217,7 @@ def _read_parquet(file: Any, name: str, encoding: str) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     errors = (pa.ArrowException, OSError, ValueError, OverflowError)
-    with explain(f"{name}: not a readable Parquet file", *errors):
+    with as_user_error(f"{name}: not a readable Parquet file", *errors):
         parquet = pq.ParquetFile(file)
         flat = [field.name for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
         _check_columns(flat, name)

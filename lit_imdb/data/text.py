@@ -8,7 +8,7 @@ Shapes: B reviews, T tokens.
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,6 @@ MAX_LENGTH = 65_536  # 128 MB for a batch of 1,024 reviews
 
 # Keras's filter, the one that made the tutorial's data.
 FILTER = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-_TO_SPACE = str.maketrans(FILTER, " " * len(FILTER))
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Tokenizer:
         name: Of --data.tokenizer.
         version: Raise it with each change of the rules: the cache is then prepared again.
         rules: Regular expressions and their replacements, applied in order to the lower-cased text.
-        faster: The same as lower-casing and `rules`, where Python has a faster way.
 
     >>> TOKENIZERS["words"].split("An <br />OK film, isn't it?")
     ['an', 'ok', 'film', "isn't", 'it']
@@ -45,25 +43,17 @@ class Tokenizer:
     name: str
     version: int
     rules: tuple[tuple[str, str], ...]
-    faster: Callable[[str], str] | None = None
 
     def split(self, text: str, last: int = sys.maxsize) -> list[str]:
         """Return the `last` tokens of `text`, without splitting the part in front."""
-        if self.faster:
-            text = self.faster(text)
-        else:
-            text = text.lower()
-            for pattern, replacement in self.rules:
-                text = re.sub(pattern, replacement, text)
+        text = text.lower()
+        for pattern, replacement in self.rules:
+            text = re.sub(pattern, replacement, text)
         return text.rsplit(None, last)[-last:]
 
 
-def _plain(text: str) -> str:
-    return text.lower().replace("<br />", " ").translate(_TO_SPACE)
-
-
 # Lower-case words: punctuation and HTML line breaks only separate them.
-WORDS = Tokenizer("words", 1, (("<br />", " "), (f"[{re.escape(FILTER)}]", " ")), _plain)
+WORDS = Tokenizer("words", 1, (("<br />", " "), (f"[{re.escape(FILTER)}]", " ")))
 
 # torchtext's: most punctuation marks become tokens of their own.
 _MARKS = tuple((re.escape(mark), f" {mark} ") for mark in ".,()!?")

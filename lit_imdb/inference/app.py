@@ -62,7 +62,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
             if len(body) > MAX_BYTES:
                 expected = f"the body is too large: expected at most {MAX_BYTES:,} bytes"
                 raise HTTPException(413, expected, {"Connection": "close"})
-        return _json(await _answer(batches, bytes(body)))
+        return _json(await _respond(batches, bytes(body)))
 
     return Starlette(
         routes=[
@@ -75,7 +75,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     )
 
 
-async def _answer(batches: Batches, body: bytes) -> dict[str, Any]:
+async def _respond(batches: Batches, body: bytes) -> dict[str, Any]:
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):

@@ -14,12 +14,18 @@ import torch
 
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.inference.origin import Origin, origin_of
 from lit_imdb.model.attribution import influences
-from lit_imdb.model.folded import fold
+from lit_imdb.model.evaluation import evaluator_of
 from lit_imdb.model.network import SentimentRNN, network_of
-from lit_imdb.training.checkpoint import find_checkpoint, is_custom, read_checkpoint, run_config
+from lit_imdb.training.checkpoint import (
+    encoder_of,
+    find_checkpoint,
+    is_custom,
+    read_checkpoint,
+    run_config,
+)
 
 UNNAMED = Origin(Path("unnamed"))
 
@@ -68,7 +74,7 @@ class SentimentClassifier:
 
     def __init__(self, net: SentimentRNN, encoder: TextEncoder, origin: Origin = UNNAMED) -> None:
         self.net, self.encoder, self.origin = net.eval(), encoder, origin
-        self._logits = fold(net)
+        self._logits = evaluator_of(net)
 
     def predict(self, texts: str | Iterable[str | None]) -> list[Prediction]:
         """Return one answer per text, in order; a list of one for a single text."""
@@ -85,7 +91,7 @@ class SentimentClassifier:
         probabilities = torch.sigmoid(self._logits(self._tensor(ids)))  # (B,)
         words, unknown = (ids != PAD_ID).sum(1), (ids == UNK_ID).sum(1)  # (B,)
         rows = zip(probabilities.tolist(), words.tolist(), unknown.tolist(), strict=True)
-        return [_answer(*row) for row in rows]
+        return [_prediction(*row) for row in rows]
 
     def explain(self, text: str) -> list[tuple[str, float]]:
         """Return the words read, each with its influence: see `model.attribution`."""
@@ -108,7 +114,7 @@ class SentimentClassifier:
         return torch.from_numpy(ids).int().to(next(self.net.parameters()).device)
 
 
-def _answer(probability: float, words: int, unknown: int) -> Prediction:
+def _prediction(probability: float, words: int, unknown: int) -> Prediction:
     if not words:
         return Prediction("", None, None, "empty review: no word to read")
     if unknown == words:
@@ -124,7 +130,8 @@ def load(
     """Load the classifier that a checkpoint holds.
 
     Args:
-        path: A checkpoint file, or `best` or `last` of the newest run below the working folder.
+        path: A file, or below the working folder `best`, the newest there is, or `last` of the
+            newest run.
         device: Where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
         model: The subclass of `LitSentiment` that was trained; by default the one that the run's
             config.yaml names.
@@ -138,7 +145,7 @@ def load(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     advice = "expected auto, cpu or cuda"
-    with explain(f"no device {device}", RuntimeError, AssertionError, advice=advice):
+    with as_user_error(f"no device {device}", RuntimeError, AssertionError, advice=advice):
         net.to(device)
     return SentimentClassifier(net, encoder_of(checkpoint), origin_of(file, checkpoint))
 
@@ -148,10 +155,10 @@ def load_network(
 ) -> tuple[dict[str, Any], SentimentRNN]:
     """Return a checkpoint's content and its trained network; see `load`."""
     model = model or _model_of_run(file)
-    checkpoint = read_checkpoint(file, for_trainer=model is not None)
+    checkpoint = read_checkpoint(file, check_network=model is None)
     weights = checkpoint["state_dict"].items()
     problem = f"{file} does not fit the class {getattr(model, '__name__', 'SentimentRNN')}"
-    with explain(problem, RuntimeError, TypeError, AttributeError):
+    with as_user_error(problem, RuntimeError, TypeError, AttributeError):
         net = network_of(checkpoint["hyper_parameters"], model).requires_grad_(False)
         if model is None:
             net.to_empty(device="cpu")
@@ -168,17 +175,10 @@ def _model_of_run(file: Path) -> Callable[..., Any] | None:
     module, _, name = class_path.rpartition(".")
     problem = f"{file} is of {class_path}, which cannot be imported"
     advice = "work in the folder of its module, or give load(..., model=)"
-    with explain(problem, ImportError, AttributeError, ValueError, advice=advice):
+    with as_user_error(problem, ImportError, AttributeError, ValueError, advice=advice):
         model: Any = getattr(import_module(module), name)
     from lit_imdb.model.module import LitSentiment  # Lightning: the class above imported it
 
     if not (isinstance(model, type) and issubclass(model, LitSentiment)):
         raise UserError(f"{file} is of {class_path}: expected a subclass of LitSentiment")
     return model
-
-
-def encoder_of(checkpoint: dict[str, Any]) -> TextEncoder:
-    """Build the encoder of a checkpoint, which turns texts into ids for its network."""
-    settings = checkpoint["datamodule_hyper_parameters"]
-    vocabulary = checkpoint["ImdbDataModule"]["vocabulary"].split("\n")
-    return TextEncoder(vocabulary, settings["tokenizer"], settings["max_length"])

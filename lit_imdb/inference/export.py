@@ -7,15 +7,15 @@ from string import Template
 from typing import Literal
 
 from lit_imdb.data.text import PAD_ID, UNK_ID
-from lit_imdb.errors import UserError
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_folder
 from lit_imdb.inference.card import model_card
-from lit_imdb.inference.classifier import encoder_of, load_network
+from lit_imdb.inference.classifier import load_network
 from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.origin import origin_of
 from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.recurrence import other_than_tanh
-from lit_imdb.training.checkpoint import find_checkpoint
+from lit_imdb.training.checkpoint import encoder_of, find_checkpoint
 
 RULE = (
     "Lower-case the text; apply each [pattern, replacement] of `replace` in order, as regular "
@@ -47,7 +47,7 @@ def export(
     """Write a trained model as a folder for programs that do not have this one.
 
     Args:
-        ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
+        ckpt_path: `best`, the newest there is, `last` of the newest run, or a file.
         format: `onnx` for onnxruntime and others, `torch` for a `torch.export` program (.pt2).
         output: The new folder; imdb-sentiment-FORMAT if not given.
 
@@ -83,17 +83,13 @@ def export(
         "example.py": Template(example).substitute(_EXAMPLE[format]),
         "MODEL_CARD.md": model_card(origin, checkpoint, format),
     }
-    try:
+    advice = "free some space or name another folder with --output DIR"
+    with as_user_error(f"cannot write {folder}", OSError, advice=advice):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as temporary:
             write(net, temporary / model)
             for name, text in texts.items():
                 # half of a surrogate pair is no UTF-8 and becomes an escape
                 (temporary / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder} ({error.strerror or error}): "
-            "free some space or name another folder with --output DIR"
-        ) from error
     print(f'{folder}: model, vocabulary, card; try: python {folder}/example.py "I loved it"')
-    origin.report()
+    origin.announce()

@@ -15,7 +15,7 @@ class Origin:
     """Name, validation accuracy (0 to 1, None if unknown) and training data of a checkpoint.
 
     >>> print(Origin(Path("best.ckpt"), 0.8064))
-    model: best.ckpt, validation accuracy 80.6 %
+    model: best.ckpt, validation accuracy 80.6%
     """
 
     path: Path
@@ -27,7 +27,7 @@ class Origin:
 
     @property
     def percent(self) -> str:
-        return "unknown" if self.accuracy is None else f"{100 * self.accuracy:.1f} %"
+        return "unknown" if self.accuracy is None else f"{self.accuracy:.1%}"
 
     @property
     def warning(self) -> str:
@@ -39,7 +39,7 @@ class Origin:
             f"train one with `{program()}`"
         )
 
-    def report(self) -> None:
+    def announce(self) -> None:
         """Print name, accuracy and warning on standard error."""
         print(self, file=sys.stderr)
         if self.warning:

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from lit_imdb.data.tables import Row
 from lit_imdb.errors import UserError
-from lit_imdb.inference.answers import write_answers
 from lit_imdb.inference.classifier import Prediction, SentimentClassifier, load
 from lit_imdb.inference.inputs import Input, read_ahead
+from lit_imdb.inference.outputs import write_answers
 
 _STRONGEST = 5  # words that are listed with their influence
 
@@ -38,7 +38,7 @@ def predict(
             given. A row keeps its columns and gains label, probability, unknown_words and reason.
         text_column: The column that holds the review.
         encoding: Of text files without a byte order mark: utf-8 or cp1252 for example.
-        ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
+        ckpt_path: `best`, the newest there is, `last` of the newest run, or a file.
         device: Where to compute: cpu, cuda, or auto for a GPU where there is one.
 
     Raises:
@@ -56,7 +56,7 @@ def predict(
         _label_file(classifier, Input(file, classifier.encoder, text_column, encoding), output)
     for one in text or ():
         _show(classifier, one)
-    classifier.origin.report()
+    classifier.origin.announce()
 
 
 def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | None) -> None:
@@ -92,7 +92,7 @@ def _show(classifier: SentimentClassifier, text: str) -> None:
     show = Console(highlight=False, soft_wrap=True).print
     show(
         Text(answer.label, f"bold {_colour(answer.label == 'pos')}"),
-        f"(positive: {100 * answer.probability:.1f} %){unknown}",
+        f"(positive: {answer.probability:.1%}){unknown}",
     )
     show(Text(f"  read:  {' '.join(word for word, _ in words)}"))
     moved = [Text(f"{word} {value:+.2f}", _colour(value > 0)) for word, value in strongest]

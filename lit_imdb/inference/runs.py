@@ -59,4 +59,4 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _percent(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{100 * accuracy:.2f} %"
+    return "-" if accuracy is None else f"{accuracy:.2%}"

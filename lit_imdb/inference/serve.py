@@ -5,7 +5,7 @@ import socket
 
 from jsonargparse.typing import PositiveInt
 
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.inference.classifier import load
 
 
@@ -23,7 +23,7 @@ def serve(
     whoever reaches the port can use it.
 
     Args:
-        ckpt_path: `best` or `last` of the newest run, or a checkpoint file.
+        ckpt_path: `best`, the newest there is, `last` of the newest run, or a file.
         host: The address to listen on; 127.0.0.1 can be reached from this machine alone.
         port: The port to listen on; 0 takes a free one.
         device: Where to compute: cpu, cuda, cuda:1, or auto for a GPU where there is one.
@@ -47,13 +47,13 @@ def serve(
     # A page elsewhere may point its own name at this machine; only these names are answered.
     names = ["127.0.0.1", "localhost"] if host in ("127.0.0.1", "localhost") else ["*"]
     advice = "choose another with --port, or --port 0 for any that is free"
-    with explain(f"cannot listen on {host}:{port}", OSError, OverflowError, advice=advice):
+    with as_user_error(f"cannot listen on {host}:{port}", OSError, OverflowError, advice=advice):
         listener = socket.create_server((host, port))
     # Connections inherit it; asyncio sets it on its own sockets only. Without it an answer waits
     # for the client's acknowledgement of its header.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     print(f"http://{host}:{listener.getsockname()[1]} (Ctrl-C stops)", flush=True)
-    classifier.origin.report()
+    classifier.origin.announce()
     config = uvicorn.Config(
         make_app(classifier, names),
         http=LimitedProtocol,

@@ -14,7 +14,7 @@ def cudnn(
     inputs: Tensor,
     masks: Sequence[Tensor | None],
     padding: Tensor,
-    every: bool = False,
+    at_every_word: bool = False,
 ) -> Tensor:
     """The same as the plain loop by `torch.rnn_tanh`, which on CUDA is cuDNN's kernel.
 
@@ -37,11 +37,13 @@ def cudnn(
         states, _ = torch.rnn_tanh(  # (T, B, H)
             states, first, weights, True, 1, 0.0, train, False, False
         )
-    asked = torch.arange(0 if every else steps - 1, steps, device=inputs.device)  # (T,) or (1,)
+    asked = torch.arange(
+        0 if at_every_word else steps - 1, steps, device=inputs.device
+    )  # (T,) or (1,)
     place = asked.unsqueeze(1) - padding  # (T, B), below 0 in front of the first word
     index = place.clamp(min=0).unsqueeze(2).expand(-1, -1, states.shape[2])
     found = states.gather(0, index) * (place >= 0).unsqueeze(2)  # (T, B, H)
-    return found.transpose(0, 1) if every else found[0]
+    return found.transpose(0, 1) if at_every_word else found[0]
 
 
 def _in_one_chunk(cell: nn.RNNCell) -> list[Tensor]:

@@ -32,7 +32,7 @@ def unroll(
     ids: Tensor,
     masks: Sequence[Tensor | None],
     padding: Tensor,
-    every: bool = False,
+    at_every_word: bool = False,
 ) -> Tensor:
     """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
 
@@ -42,7 +42,7 @@ def unroll(
         ids: Row numbers (B, T).
         masks: See `recurrence.hidden_states`.
         padding: See there.
-        every: Return the states at every token (B, T, H).
+        at_every_word: Return the states at every token (B, T, H).
 
     Raises:
         IndexError: The table has no such row.
@@ -51,12 +51,12 @@ def unroll(
     """
     weights = _weights(cells)
     _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
-    states: Tensor = _Unrolled.apply(table, ids, padding, tuple(masks), every, *weights)  # type: ignore[no-untyped-call]
+    states: Tensor = _Unrolled.apply(table, ids, padding, tuple(masks), at_every_word, *weights)  # type: ignore[no-untyped-call]
     return states
 
 
 class Evaluation:
-    """The same without gradients, with the weights as they are now.
+    """What `unroll` computes, without gradients, with the weights as they are now.
 
     The embedding and the first projection become one table: what the first cell adds for a word is
     then a row to look up, and a third of the arithmetic is gone.
@@ -80,7 +80,7 @@ class Evaluation:
         self._stack[0] = unused[:0], *others  # the table has it
 
     def last_state(self, ids: Tensor, padding: Tensor) -> Tensor:
-        """(B, H) of ids (B, T) and padding (B,); raises IndexError as above."""
+        """(B, H) of ids (B, T) and padding (B,); raises IndexError if the table has no such row."""
         words, places = _checked(ids, self._words).numpy(), padding.numpy()
         reviews, steps = words.shape
         blocks, dtype = _blocks(reviews), self._table.dtype
@@ -108,7 +108,7 @@ class _Unrolled(torch.autograd.Function):
         ids: Tensor,
         padding: Tensor,
         masks: Sequence[Tensor | None],
-        every: bool,
+        at_every_word: bool,
         *weights: Tensor,
     ) -> Tensor:
         table, ids = table.contiguous(), _checked(ids, len(table))
@@ -134,10 +134,10 @@ class _Unrolled(torch.autograd.Function):
 
         run_parallel(run, len(blocks))
         ctx.save_for_backward(table, ids, padding, *factors, *states, *weights)
-        ctx.every = every
-        found = states[-1] if every else states[-1][:, -1:]  # (C, T or 1, N, H*)
+        ctx.at_every_word = at_every_word
+        found = states[-1] if at_every_word else states[-1][:, -1:]  # (C, T or 1, N, H*)
         found = found.transpose(1, 2).flatten(0, 1)[:reviews, :, : len(weights[-1])].clone()
-        return found if every else found.squeeze(1)
+        return found if at_every_word else found.squeeze(1)
 
     @staticmethod
     @once_differentiable
@@ -148,7 +148,9 @@ class _Unrolled(torch.autograd.Function):
         cells = _by_cell(kept[2 * count :])
         reviews, steps = ids.shape
         blocks, size = _blocks(reviews), _rows(reviews)
-        coming = _into_blocks(incoming if ctx.every else incoming.unsqueeze(1), len(blocks), size)
+        coming = _into_blocks(
+            incoming if ctx.at_every_word else incoming.unsqueeze(1), len(blocks), size
+        )
         trains = any(ctx.needs_input_grad[5:])  # a loaded model's weights ask for no gradient
         layers, sums = [], []
         for layer in reversed(range(count)):

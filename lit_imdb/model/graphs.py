@@ -31,29 +31,29 @@ class Graphs:
         self._handles: list[Any] = []
         self._works = True
 
-    def __call__(self, net: Any, ids: Tensor, masks: Masks, every: bool) -> Tensor:
-        """Return `net(ids, masks, every=every)`."""
-        key = _key_of(net, ids, masks, every) if self._works else None
+    def __call__(self, net: Any, ids: Tensor, masks: Masks, at_every_word: bool) -> Tensor:
+        """Return `net(ids, masks, at_every_word=at_every_word)`."""
+        key = _key_of(net, ids, masks, at_every_word) if self._works else None
         if key is None or key != self._key:
             self._key, self._replay = key, None
         elif self._replay is None:
             try:
-                self._capture(net, ids, masks, every)
+                self._capture(net, ids, masks, at_every_word)
             except RuntimeError as error:  # a driver or a library that cannot
                 self._works = False
                 warnings.warn(f"training without CUDA graphs: {error}", stacklevel=2)
         if self._replay is None:
-            logits: Tensor = net(ids, masks, every=every)
+            logits: Tensor = net(ids, masks, at_every_word=at_every_word)
         else:
             logits = self._replay(ids, *_tensors(masks))
         return logits
 
-    def _capture(self, net: SentimentRNN, ids: Tensor, masks: Masks, every: bool) -> None:
+    def _capture(self, net: SentimentRNN, ids: Tensor, masks: Masks, at_every_word: bool) -> None:
         for handle in self._handles:
             handle.remove()
         # copies: each replay reads its input from where the samples are
         samples = tuple(tensor.clone() for tensor in (ids, *_tensors(masks)))
-        self._replay = torch.cuda.make_graphed_callables(_Call(net, every), samples)
+        self._replay = torch.cuda.make_graphed_callables(_Call(net, at_every_word), samples)
         # The next replay overwrites the gradients in the graph's memory: .grad must not be there.
         self._handles = [
             weight.register_hook(torch.clone)  # type: ignore[no-untyped-call]
@@ -65,23 +65,23 @@ class Graphs:
 class _Call(nn.Module):
     """A call of the network with tensors alone, as `make_graphed_callables` wants it."""
 
-    def __init__(self, net: SentimentRNN, every: bool) -> None:
+    def __init__(self, net: SentimentRNN, at_every_word: bool) -> None:
         super().__init__()
-        self.net, self.every = net, every
+        self.net, self.at_every_word = net, at_every_word
 
     def forward(self, ids: Tensor, *masks: Tensor) -> Tensor:
         all_masks = masks or [None] * len(self.net.cells)
-        logits: Tensor = self.net(ids, all_masks, every=self.every)
+        logits: Tensor = self.net(ids, all_masks, at_every_word=self.at_every_word)
         return logits
 
 
-def _key_of(net: Any, ids: Tensor, masks: Masks, every: bool) -> Any:
+def _key_of(net: Any, ids: Tensor, masks: Masks, at_every_word: bool) -> Any:
     """Return what a graph is made for; None if there can be none."""
     if not is_constant(net, ids):
         return None
     weights = [weight.data_ptr() for weight in net.parameters()]
     sizes = [mask.shape for mask in _tensors(masks)]
-    return ids.shape, ids.dtype, sizes, every, torch.get_float32_matmul_precision(), weights
+    return ids.shape, ids.dtype, sizes, at_every_word, torch.get_float32_matmul_precision(), weights
 
 
 def _tensors(masks: Masks) -> list[Tensor]:
@@ -89,7 +89,7 @@ def _tensors(masks: Masks) -> list[Tensor]:
 
 
 def is_constant(net: Any, ids: Tensor) -> bool:
-    """Whether each call launches the same kernels: one GPU trains by cuDNN, and nobody looks on."""
+    """Whether each call launches the same kernels: one GPU trains by cuDNN, and no hook watches."""
     return (
         ids.is_cuda
         and type(net) is SentimentRNN

@@ -5,8 +5,8 @@ some reviews each. Compiled code does not look whether an index is inside of an 
 in fused.py give shapes that fit.
 
 Shapes: B reviews, N of them in a block, T tokens, V words, E features of a cell's input, H hidden
-units. Arrays marked * are padded: reviews to a multiple of ROWS, with any numbers, the sizes of
-weights and rows to one of NUMBERS, with zeros.
+units. Arrays marked * are padded: an axis of reviews to a multiple of ROWS, and what stands there
+does not matter; every other axis to a multiple of NUMBERS, with zeros.
 """
 
 import math
@@ -235,7 +235,7 @@ def forward(table, ids, padding, mask, w_ih, bias, w_hh, h):
 def backward(
     above, h, table, ids, padding, mask, w_ih, w_hh, w_ih_grad, w_hh_grad, bias_grad, x_grad
 ):
-    """Backpropagation through time, with g_t the gradient of h_t and d_t that of what tanh is of.
+    """Backpropagation through time, with g_t the gradient of h_t and d_t that of tanh's argument.
 
         d_t = g_t (1 - h_t^2),  g_(t-1) = what comes from the layer above + d_t W_hh
 
@@ -293,10 +293,10 @@ def backward(
 def sum_by_word(gradients, ids, part, parts, table):
     """Some rows of a table (V, E) = the sums of gradients (C, T, N, E) at their ids (B, T).
 
-    The rows are the `part`-th of `parts` in a row of the table: neighbours share a line
-    of the cache, and threads that wrote to one line would wait for each other. They take
-    equally long where a row to set to 0 takes half as long as one to add. B reviews stand in C
-    blocks of N, of which the last may be in part empty.
+    They are part number `part` of `parts` ranges of rows, cut so that all cost the same: clearing a
+    row counts 1, adding to it 2. Ranges, since neighbours share a line of the cache, and threads
+    that wrote to one line would wait for each other. B reviews stand in C blocks of N, of which the
+    last may be in part empty.
     """
     cost = np.ones(len(table), np.int64)
     for b in range(len(ids)):

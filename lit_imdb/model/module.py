@@ -18,12 +18,11 @@ from torchmetrics.classification import BinaryAccuracy
 
 from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
-from lit_imdb.model.folded import fold
+from lit_imdb.model.evaluation import evaluator_of
 from lit_imdb.model.graphs import Graphs
-from lit_imdb.model.metrics import RunningMetrics
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recipe import drop_words, loss_at_every_word
-from lit_imdb.model.recurrence import engine_for, padding_of, threads_of
+from lit_imdb.model.recurrence import engine_for, padding_of, training_threads
 
 
 class LitSentiment(LightningModule):
@@ -58,8 +57,12 @@ class LitSentiment(LightningModule):
         self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
         self.save_hyperparameters()  # those given, to subclasses too
         self._graphs = Graphs()  # for training
-        self._folded: Callable[[Tensor], Tensor] = self.net.forward  # for evaluation
-        self.train_metrics = RunningMetrics()  # since the last log line
+        self._evaluator: Callable[[Tensor], Tensor] = self.net.forward  # for evaluation
+        # of this process since the last log line; in checkpoints, so a resumed curve continues
+        own: dict[str, Any] = {"nan_strategy": "disable", "sync_on_compute": False}
+        self.train_loss, self.train_acc = MeanMetric(**own), MeanMetric(**own)
+        self.train_loss.persistent(True)
+        self.train_acc.persistent(True)
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
         self.test_loss, self.test_acc = MeanMetric(), BinaryAccuracy()
         self.fuses_adam = True
@@ -88,24 +91,22 @@ class LitSentiment(LightningModule):
         if self.word_dropout:
             ids = drop_words(ids, self.word_dropout, generator)
         # (B,), or at every word (B, T)
-        logits = self._graphs(self.net, ids, masks, every=bool(self.word_loss))
+        logits = self._graphs(self.net, ids, masks, at_every_word=bool(self.word_loss))
         last = logits[:, -1] if self.word_loss else logits  # (B,)
         labels = labels.to(last.dtype)
         loss = binary_cross_entropy_with_logits(last, labels)
-        self.train_metrics.update(loss, last, labels)
+        self.train_loss.update(loss.detach(), weight=len(labels))
+        self.train_acc.update(((last > 0) == (labels > 0)).float())
         self.logs_now = self._is_log_step(batch_idx)
         if self.logs_now:
-            metrics = self.train_metrics.compute()
-            self._expect_finite([metrics["loss"]])
-            self.log_dict({f"train/{k}": v for k, v in metrics.items()}, prog_bar=True)
-            self.train_metrics.reset()
+            self._log_training()
         if self.word_loss:
             loss = loss + self.word_loss * loss_at_every_word(logits, labels, padding_of(ids))
         return loss
 
     def on_validation_epoch_start(self) -> None:
         # not in on_validation_start: callbacks that average weights put theirs in first
-        self._folded = fold(self.net)
+        self._evaluator = evaluator_of(self.net)
         self.evaluated.clear()
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
@@ -126,7 +127,7 @@ class LitSentiment(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities (B,) of a positive review."""
-        return torch.sigmoid(self._folded(batch[0]))
+        return torch.sigmoid(self._evaluator(batch[0]))
 
     def configure_optimizers(self) -> Any:
         # eps is Keras's 1e-7
@@ -140,13 +141,13 @@ class LitSentiment(LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         # the closure is the whole step, forward and backward: `fused` has threads of its own
-        with threads_of(engine_for(self.net.engine, self.device, self.net.cells)):
+        with training_threads(engine_for(self.net.engine, self.device, self.net.cells)):
             optimizer.step(closure=optimizer_closure)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # before anything replaces a good checkpoint; a sum keeps what is not finite
         sums = [float(w.detach().sum(dtype=torch.float32)) for w in self.parameters()]
-        self._expect_finite([*sums, float(self.train_metrics.loss)])
+        self._expect_finite([*sums, float(self.train_loss.mean_value)])
         checkpoint["training"] = {"seed": self.seed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -158,9 +159,16 @@ class LitSentiment(LightningModule):
             for group in state["param_groups"]:
                 group["lr"] = self.lr  # a resumed run may have been given another
 
+    def _log_training(self) -> None:
+        loss, accuracy = float(self.train_loss.compute()), float(self.train_acc.compute())
+        self._expect_finite([loss])
+        self.log_dict({"train/loss": loss, "train/acc": accuracy}, prog_bar=True)
+        self.train_loss.reset()
+        self.train_acc.reset()
+
     def _evaluate(self, batch: Batch) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
-        logits = self._folded(ids)  # (B,)
+        logits = self._evaluator(ids)  # (B,)
         self.evaluated.append((logits, labels))
         return logits
 
@@ -185,8 +193,8 @@ class LitSentiment(LightningModule):
 
     def _is_log_step(self, batch_idx: int) -> bool:
         """Whether Lightning writes what this batch logs: the last of a step's accumulated ones."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        due = bool(every) and (self.global_step + 1) % every == 0
+        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        due = bool(interval) and (self.global_step + 1) % interval == 0
         whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         return due and (whole or self.trainer.is_last_batch)
 

@@ -93,14 +93,16 @@ class SentimentRNN(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: Tensor, masks: Masks | None = None, every: bool = False) -> Tensor:
+    def forward(
+        self, ids: Tensor, masks: Masks | None = None, at_every_word: bool = False
+    ) -> Tensor:
         """Logits (B,) of token ids (B, T), integers.
 
         Args:
             ids: Token ids.
             masks: What multiplies each cell's input, (B, E) and (B, H). None draws dropout masks in
                 training and leaves the inputs alone in evaluation.
-            every: Return the logits that the states at every token have (B, T).
+            at_every_word: Return the logits that the states at every token have (B, T).
         """
         if masks is None and self.training:
             masks = self.draw_masks(len(ids))
@@ -109,10 +111,10 @@ class SentimentRNN(nn.Module):
         engine = recurrence.engine_for(self.engine, ids.device, self.cells)
         if engine is recurrence.fused and self.looks_up_plainly:
             table = self.embedding.weight
-            hidden = recurrence.fused_words(self.cells, table, ids, masks, padding, every)
+            hidden = recurrence.fused_words(self.cells, table, ids, masks, padding, at_every_word)
         else:  # token by token, (T, B, E) in memory: the order in which the cells read
             embedded = self.embedding(ids.t()).transpose(0, 1)
-            hidden = engine(self.cells, embedded, masks, padding, every)
+            hidden = engine(self.cells, embedded, masks, padding, at_every_word)
         return self._logit(hidden)
 
     def logits_of(self, embedded: Tensor, padding: Tensor) -> Tensor:

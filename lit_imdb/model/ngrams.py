@@ -45,7 +45,7 @@ class NGrams(nn.Module):
         self.ratio: Tensor
         self.vocab_size = vocab_size
 
-    def forward(self, ids: Tensor, masks: Any = None, every: bool = False) -> Tensor:
+    def forward(self, ids: Tensor, masks: Any = None, at_every_word: bool = False) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
         return self.bias + self._numbers(ids).sum((1, 2))
 

@@ -33,6 +33,6 @@ def loss_at_every_word(logits: Tensor, labels: Tensor, padding: Tensor) -> Tenso
     """
     places = torch.arange(1, logits.shape[1] + 1, device=logits.device)  # (T,)
     weights = places * (places > padding.unsqueeze(1))  # (B, T)
-    every = labels.unsqueeze(1).expand_as(logits)
-    losses = binary_cross_entropy_with_logits(logits, every, reduction="none")  # (B, T)
+    targets = labels.unsqueeze(1).expand_as(logits)
+    losses = binary_cross_entropy_with_logits(logits, targets, reduction="none")  # (B, T)
     return (losses * weights).sum() / weights.sum().clamp(min=1)

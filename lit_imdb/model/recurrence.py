@@ -32,10 +32,15 @@ Masks = Sequence[Tensor | None]
 
 
 class Engine(Protocol):
-    """Computes the last hidden state (B, H) of the last cell; with `every`, all (B, T, H)."""
+    """Computes the last cell's last hidden state (B, H), or those at every word (B, T, H)."""
 
     def __call__(
-        self, cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+        self,
+        cells: Cells,
+        inputs: Tensor,
+        masks: Masks,
+        padding: Tensor,
+        at_every_word: bool = False,
     ) -> Tensor:
         """Unroll; `hidden_states` describes the arguments."""
         ...
@@ -75,35 +80,40 @@ def hidden_states(
 
 
 def reference(
-    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, at_every_word: bool = False
 ) -> Tensor:
     """The plain loop."""
     states = hidden_states(cells, inputs, masks, padding)[-1]
-    return torch.stack(states, 1) if every else states[-1]
+    return torch.stack(states, 1) if at_every_word else states[-1]
 
 
 def fused(
-    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, every: bool = False
+    cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, at_every_word: bool = False
 ) -> Tensor:
     """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
-    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding, every)
+    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding, at_every_word)
 
 
 def fused_words(
-    cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, every: bool = False
+    cells: Cells,
+    table: Tensor,
+    ids: Tensor,
+    masks: Masks,
+    padding: Tensor,
+    at_every_word: bool = False,
 ) -> Tensor:
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import unroll  # numba takes a moment to import
 
     table = table.to(cells[0].weight_ih.dtype)
-    states: Tensor = untraced(unroll)(cells, table, ids, masks, padding, every)
+    states: Tensor = untraced(unroll)(cells, table, ids, masks, padding, at_every_word)
     return states
 
 
 def untraced(function: Any) -> Any:
-    """Return `function` as torch.compile is to call it: it cannot trace other compiled code."""
+    """Return `function` for torch.compile, which cannot trace what numba has compiled."""
     compiling = torch.compiler.is_compiling()
     return torch.compiler.disable(function) if compiling else function  # type: ignore[no-untyped-call]
 
@@ -151,8 +161,8 @@ def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
     return None
 
 
-def threads_of(engine: Engine) -> AbstractContextManager[None]:
-    """What training steps are to run in: `fused` has threads of its own."""
+def training_threads(engine: Engine) -> AbstractContextManager[None]:
+    """Return the context of a training step: one thread of torch while `fused` uses its own."""
     return single_torch_thread() if engine is fused else nullcontext()
 
 

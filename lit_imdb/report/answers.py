@@ -139,7 +139,7 @@ def draw_by_length(answers: Answers) -> Figure | None:
 
 
 def interval(accuracy: float, reviews: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval, which holds for few reviews too."""
+    """Return Wilson's 95% interval, which holds for few reviews too."""
     z, n, p = 1.96, reviews, accuracy
     middle, spread = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
     return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)

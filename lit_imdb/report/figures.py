@@ -18,7 +18,7 @@ CLASSES: tuple[Style, Style] = (
     {"color": "#0072B2", "linestyle": "-", "label": "positive"},
 )
 CELLS: tuple[Style, ...] = ({"color": "#000000"}, {"color": "#888888", "linestyle": "--"})
-PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
+PERCENT = PercentFormatter(1, decimals=0)
 GUIDE: Style = {"color": "#777777", "linewidth": 1, "linestyle": ":"}
 
 
@@ -40,7 +40,7 @@ def curves(history: History, metric: str) -> Figure:
         points = [(row["epoch"], row[key]) for row in rows if key in row]
         if points:
             axes.plot(*zip(*points, strict=True), **style)
-    if history.keeps_best:
+    if history.has_best:
         place = history.kept["epoch"], history.kept[f"val/{metric}"]
         ring: Style = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.5}
         axes.plot(*place, "o", color="black", label="kept", **ring)

@@ -40,10 +40,10 @@ def measure(net: SentimentRNN, split: Split) -> tuple[Tensor, dict[str, float]]:
         states = hidden_states(net.cells, embedded, [None] * len(net.cells), padding_of(ids))
         logits = net.head(states[-1][-1]).squeeze(1)  # (B,)
         loss = binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
-        every = [state for cell in states for state in cell]  # L T of (B, H)
-        gradients = torch.autograd.grad(loss, every)
+        flat_states = [state for cell in states for state in cell]  # L T of (B, H)
+        gradients = torch.autograd.grad(loss, flat_states)
     norms = torch.stack(gradients).float().norm(dim=2).mean(1).view(len(states), -1)  # (L, T)
-    flat = torch.stack(every).detach().abs() > _SATURATED  # (L T, B, H)
+    flat = torch.stack(flat_states).detach().abs() > _SATURATED  # (L T, B, H)
     recurrent = torch.stack([cell.weight_hh.detach().float() for cell in net.cells])  # (L, H, H)
     found = {
         "first_to_last": norms[:, 0] / norms[:, -1].clamp(min=1e-30),

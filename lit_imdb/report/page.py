@@ -11,7 +11,7 @@ from jinja2 import Environment, Template
 
 from lit_imdb.training.results import metric_pair
 
-_SHOWN = 1000  # characters of a text
+_MAX_CHARACTERS = 1000  # of a text
 
 Words = list[tuple[str, float]]  # each with its influence: above 0 it speaks for positive
 
@@ -78,7 +78,7 @@ def clean(text: str) -> str:
     >>> clean("An\\n\\x00odd <br />film\\u202e")
     'An odd film'
     """
-    text = text[: 2 * _SHOWN].replace("<br />", " ")
+    text = text[: 2 * _MAX_CHARACTERS].replace("<br />", " ")
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     kept = " ".join(kept.split())
-    return kept if len(kept) <= _SHOWN else f"{kept[:_SHOWN]}\u2026"
+    return kept if len(kept) <= _MAX_CHARACTERS else f"{kept[:_MAX_CHARACTERS]}\u2026"

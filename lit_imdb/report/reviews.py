@@ -33,7 +33,7 @@ def sentences(net: SentimentRNN, encoder: TextEncoder) -> Table:
     rows = []
     for (kind, label, text), probability in zip(_SENTENCES, probabilities, strict=True):
         wrong = " \u2717" if label != (probability > 0.5) else ""
-        rows.append([kind, LABELS[label], _answer(probability) + wrong, text])
+        rows.append([kind, LABELS[label], _show_answer(probability) + wrong, text])
     return Table(["kind", "label", "answer", "text"], rows)
 
 
@@ -47,10 +47,10 @@ def mistakes(net: SentimentRNN, encoder: TextEncoder, answers: Answers) -> Table
         # of the text: it has the unknown words too
         tokens = encoder.tokens(answers.split.text(int(answers.rows[place])))
         words = list(zip(tokens, values[-len(tokens) :], strict=False))
-        answer = _answer(float(answers.probabilities[place]))
+        answer = _show_answer(float(answers.probabilities[place]))
         rows.append([LABELS[int(answers.labels[place])], answer, words])
     return Table(["label", "answer", "words read"], rows)
 
 
-def _answer(probability: float) -> str:
-    return f"{LABELS[probability > 0.5]} (positive: {100 * probability:.1f} %)"
+def _show_answer(probability: float) -> str:
+    return f"{LABELS[probability > 0.5]} (positive: {probability:.1%})"

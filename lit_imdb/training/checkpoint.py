@@ -8,7 +8,8 @@ from typing import Any
 import torch
 import yaml
 
-from lit_imdb.errors import UserError, explain
+from lit_imdb.data.text import TextEncoder
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.training import untrusted
 
 LOGS = Path("logs", "imdb")
@@ -35,7 +36,7 @@ def run_config(ckpt_path: Path) -> dict[str, Any]:
     file = ckpt_path.parent.parent / "config.yaml"
     if not file.is_file():
         return {}
-    with explain(f"{file} is broken", yaml.YAMLError):
+    with as_user_error(f"{file} is broken", yaml.YAMLError):
         config = yaml.safe_load(file.read_bytes())
     if not isinstance(config, dict):
         raise UserError(f"{file} is broken: expected the settings of a run")
@@ -88,12 +89,12 @@ def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
     return path
 
 
-def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: Path, check_network: bool = True) -> dict[str, Any]:
     """Read a checkpoint of this program; it holds tensors and plain values only.
 
     Args:
         path: The file.
-        for_trainer: A Trainer asked for it: see `untrusted.check_content`.
+        check_network: False leaves that to the caller: see `untrusted.check_content`.
 
     Raises:
         UserError: Damaged, not one of this program's, or holding pickled code.
@@ -108,15 +109,22 @@ def read_checkpoint(path: Path, for_trainer: bool = False) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or no checkpoint that train.py wrote") from error
     # a value of an unexpected type raises anything, too
     advice = "train one with train.py"
-    with explain(f"{path} is not a checkpoint of this program", Exception, advice=advice):
+    with as_user_error(f"{path} is not a checkpoint of this program", Exception, advice=advice):
         untrusted.check_plain(checkpoint)
-        _find_vocabulary(checkpoint)
+        _name_data_state(checkpoint)
         _apply_masks(checkpoint.get("state_dict", {}))
-        untrusted.check_content(checkpoint, for_trainer)
+        untrusted.check_content(checkpoint, check_network)
     return checkpoint
 
 
-def _find_vocabulary(checkpoint: dict[str, Any]) -> None:
+def encoder_of(checkpoint: dict[str, Any]) -> TextEncoder:
+    """Build the encoder of a checkpoint, which turns texts into ids for its network."""
+    settings = checkpoint["datamodule_hyper_parameters"]
+    vocabulary = checkpoint["ImdbDataModule"]["vocabulary"].split("\n")
+    return TextEncoder(vocabulary, settings["tokenizer"], settings["max_length"])
+
+
+def _name_data_state(checkpoint: dict[str, Any]) -> None:
     """Give the state of a subclass of `ImdbDataModule` the name that is read."""
     for state in list(checkpoint.values()):
         if isinstance(state, dict) and "vocabulary" in state:

@@ -30,7 +30,7 @@ class History(Callback):
         self._fit_start = self._epoch_start = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.validations and not self.keeps_best:
+        if self.validations and not self.has_best:
             # resumed outside its run folder: the best checkpoint so far was left behind
             self.epochs, self.validations, self.seconds = [], [], 0.0
         self._fit_start = time.perf_counter() - self.seconds
@@ -72,13 +72,13 @@ class History(Callback):
         self.seconds, self._line = state_dict["seconds"], state_dict["line"]
 
     @property
-    def keeps_best(self) -> bool:
+    def has_best(self) -> bool:
         """Whether there is a `best.ckpt`."""
         return bool(self._checkpoint.best_model_path)
 
     @property
     def kept(self) -> dict[str, float]:
         """The validation of the weights that the final test uses; empty if there was none."""
-        if self.keeps_best:
+        if self.has_best:
             return max(self.validations, key=lambda metrics: metrics["val/acc"])
         return self.validations[-1] if self.validations else {}

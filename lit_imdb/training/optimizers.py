@@ -9,7 +9,7 @@ from pytorch_lightning.cli import LightningCLI, instantiate_class
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 
 _PER_STEP = (OneCycleLR, CyclicLR)  # Lightning steps the others once an epoch
 
@@ -60,5 +60,5 @@ def _configure(model: Any, own: Any, optimizer: Any, scheduler: Any, steps: int 
 
 
 def _make(kind: str, first: Any, class_path: str, settings: dict[str, Any]) -> Any:
-    with explain(f"--{kind} {class_path}", TypeError, ValueError):
+    with as_user_error(f"--{kind} {class_path}", TypeError, ValueError):
         return instantiate_class(first, {"class_path": class_path, "init_args": settings})

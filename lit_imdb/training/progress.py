@@ -47,7 +47,7 @@ def _metrics(split: str, metrics: dict[str, float]) -> str:
     if f"{split}/loss" not in metrics:
         return ""
     loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/acc"]
-    return f"  {split} loss {loss:.3f} acc {100 * accuracy:.1f} %"
+    return f"  {split} loss {loss:.3f} acc {accuracy:.1%}"
 
 
 @rank_zero_only

@@ -1,4 +1,4 @@
-"""The numbers of a run: one table on the screen, the same in `results.json`."""
+"""The numbers of a run: a table on the screen, and `results.json` with settings and versions."""
 
 import inspect
 import json
@@ -39,7 +39,7 @@ def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History)
         "dropped_duplicates": data.counts["dropped"],
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": len(epochs),
-        "best_epoch": validation["epoch"] if history.keeps_best else None,
+        "best_epoch": validation["epoch"] if history.has_best else None,
         "val_acc": validation.get("val/acc"),
         "val_loss": validation.get("val/loss"),
         "seconds_per_epoch": sum(epochs) / len(epochs) if epochs else None,

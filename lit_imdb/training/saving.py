@@ -12,7 +12,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_file
 from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
 from lit_imdb.training.checkpoint import link_run, read_checkpoint
@@ -69,7 +69,7 @@ class LastCheckpoint(Checkpoint):
             self._raise()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stop_at_once()  # the test, which follows, changes nothing that is kept
+        stop_at_once(trainer.world_size)  # the test, which follows, changes nothing that is kept
 
     def _save_if_due(self, trainer: Trainer) -> None:
         """Save within an epoch if enough steps have passed or the program must stop."""
@@ -102,12 +102,12 @@ class LastCheckpoint(Checkpoint):
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
     """Whether `val_check_interval` asks for a validation after this batch of the epoch."""
-    every, epochs = trainer.val_check_batch or math.inf, trainer.check_val_every_n_epoch
+    interval, epochs = trainer.val_check_batch or math.inf, trainer.check_val_every_n_epoch
     if epochs is None:  # counted over all epochs
         batch_idx = trainer.fit_loop.total_batch_idx
     elif (trainer.current_epoch + 1) % epochs:
         return False
-    return trainer.enable_validation and (batch_idx + 1) % every == 0
+    return trainer.enable_validation and (batch_idx + 1) % interval == 0
 
 
 def check_optimizer(trainer: Trainer) -> None:
@@ -136,7 +136,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint; the files that it names are searched for beside it."""
-        checkpoint = read_checkpoint(Path(path), for_trainer=True)
+        checkpoint = read_checkpoint(Path(path), check_network=False)
         for state in checkpoint.get("callbacks", {}).values():
             _relocate(state, Path(path).parent)
         return checkpoint
@@ -157,7 +157,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 state["best_model_path"] = ""
         advice = "free some space, then `python train.py fit --ckpt_path last` resumes"
         # torch turns a full disk into a RuntimeError
-        with explain(f"cannot write {path}", OSError, RuntimeError, advice=advice):
+        with as_user_error(f"cannot write {path}", OSError, RuntimeError, advice=advice):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as file:
                 torch.save(checkpoint, file)

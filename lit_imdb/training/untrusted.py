@@ -112,18 +112,18 @@ def check_plain(content: Any) -> None:
             waiting += parts
 
 
-def check_content(checkpoint: dict[str, Any], for_trainer: bool = False) -> None:
+def check_content(checkpoint: dict[str, Any], check_network: bool = True) -> None:
     """Check every value that this program or Lightning relies on.
 
     Args:
         checkpoint: What was unpickled, after `check_plain`.
-        for_trainer: Leave the network to the Trainer, which compares the weights with its own, and
-            accept weights without settings, which its processes pass to each other in a file.
+        check_network: False is for callers that compare the weights with a network of their own.
+            It accepts weights alone, too: processes of a Trainer pass them to each other in a file.
 
     Raises:
         Exception: Something is missing, of the wrong type or out of range.
     """
-    if for_trainer and "state_dict" not in checkpoint:
+    if not check_network and "state_dict" not in checkpoint:
         return
     for place, holds in _SCHEMA.items():
         for name, value in _find(checkpoint, place.split("/")):
@@ -134,7 +134,7 @@ def check_content(checkpoint: dict[str, Any], for_trainer: bool = False) -> None
     settings = checkpoint["hyper_parameters"]
     words = checkpoint["ImdbDataModule"]["vocabulary"].count("\n") + 1
     _expect(words <= settings["vocab_size"], f"{words} words for {settings['vocab_size']} rows")
-    if for_trainer:
+    if not check_network:
         return
     shapes = {f"net.{k}": weight.shape for k, weight in network_of(settings).state_dict().items()}
     weights = checkpoint["state_dict"].items()

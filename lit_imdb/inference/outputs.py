@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_imdb.data.tables import Row
-from lit_imdb.errors import UserError, explain
+from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_file
 from lit_imdb.inference.classifier import Prediction
 
@@ -39,8 +39,10 @@ def write_answers(
     opened = whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer)
     advice = "write .jsonl, which takes any columns"
     with (
-        explain(f"cannot write {output or 'standard output'}", OSError),
-        explain("a row does not fit the first ones", ValueError, advice=advice),  # pyarrow's too
+        as_user_error(f"cannot write {output or 'standard output'}", OSError),
+        as_user_error(
+            "a row does not fit the first ones", ValueError, advice=advice
+        ),  # pyarrow's too
         opened as file,
     ):
         first = next(blocks)

@@ -12,15 +12,15 @@ from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import engine_for, fused, padding_of, untraced
 
 
-def fold(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
+def evaluator_of(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
     """Return the fastest way from ids (B, T) to logits (B,), until weights change."""
     if not net.cells:  # a network without recurrence
         return net.forward
     engine = engine_for(net.engine, net.head.weight.device, net.cells)
-    return _Folded(net).forward if engine is fused and net.looks_up_plainly else net.forward
+    return _Fused(net).forward if engine is fused and net.looks_up_plainly else net.forward
 
 
-class _Folded:
+class _Fused:
     def __init__(self, net: SentimentRNN) -> None:
         from lit_imdb.model.fused import Evaluation
 
