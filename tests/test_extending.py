@@ -108,6 +108,19 @@ print(type(lit_imdb.load().net).__name__, lit_imdb.load().net.scale)
     assert results_of(RUN)["config"]["fit"]["model"]["scale"] == 3
 
 
+def test_a_callback_is_a_module_of_ones_own(fit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my_callbacks.py").write_text(
+        "from pathlib import Path\n"
+        "from pytorch_lightning import Callback\n"
+        "class Touch(Callback):\n"
+        "    def on_train_epoch_end(self, trainer, pl_module):\n"
+        "        Path(f'epoch{trainer.current_epoch}').touch()\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    fit("--trainer.callbacks", "my_callbacks.Touch")
+    assert sorted(map(str, Path().glob("epoch*"))) == ["epoch0", "epoch1"]
+
+
 @pytest.fixture
 def gru(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The recipe's file, and its module where Python finds it."""
