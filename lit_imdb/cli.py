@@ -30,7 +30,7 @@ from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI, as_list
 from lit_imdb.training import results
-from lit_imdb.training.checkpoint import encoder_of, read_checkpoint, run_of
+from lit_imdb.training.checkpoint import encoder_of, read_checkpoint
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
 from lit_imdb.training.progress import EpochLines, ProgressBar
@@ -40,7 +40,7 @@ from lit_imdb.training.saving import (
     LastCheckpoint,
     check_optimizer,
 )
-from lit_imdb.training.tensorboard import RunLogger, log_hparams
+from lit_imdb.training.tensorboard import log_hparams, run_logger
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
@@ -89,7 +89,9 @@ class CLI(SettingsCLI):
             if logger is not False:
                 own = as_list(None if logger is True else logger)
                 has_folder = any(isinstance(each, _WITH_FOLDER) for each in own)
-                own += [] if has_folder else [self._run_logger()]
+                own += (
+                    [] if has_folder else [run_logger(self.logs, self.ckpt_path, self.checkpoint)]
+                )
                 # the first one's folder is the run's
                 logger = sorted(own, key=lambda each: not isinstance(each, _WITH_FOLDER))
             if config.enable_checkpointing is not False and not config.fast_dev_run:
@@ -108,18 +110,6 @@ class CLI(SettingsCLI):
         )
         stop_at_once(trainer.world_size)
         return trainer
-
-    def _run_logger(self) -> TensorBoardLogger:
-        """Return the logger of a new run folder, or of the one that the checkpoint lies in."""
-        root, version, step = self.logs, None, None
-        if self.ckpt_path and self.checkpoint and (run := run_of(self.ckpt_path)):
-            # the points after the checkpoint will be logged again
-            root, version, step = run.parent, run.name, self.checkpoint["global_step"]
-        logger = RunLogger(
-            root.parent, root.name, version, default_hp_metric=False, purge_step=step
-        )
-        logger.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
-        return logger
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint is not None:
@@ -199,14 +189,7 @@ class CLI(SettingsCLI):
             )
             metrics["changed"] = results.changes(config["fit"], default["fit"])
             used = {"model": self.model.hparams, "data": self.datamodule.hparams}
-            for group, hparams in used.items():
-                given = config["fit"][group]
-                given |= given.pop("init_args")
-                for name in ("lr", "batch_size"):
-                    if name in hparams and hparams[name] != given.get(name):
-                        metrics[f"found_{name}"] = hparams[name]  # by a callback
-                        metrics["changed"][f"{group}.{name}"] = hparams[name]
-                given |= hparams
+            results.add_found(metrics, config["fit"], used)
             content = results.summary(metrics, config)
             if self.report:
                 self.report.write(self.trainer, self.model, content)

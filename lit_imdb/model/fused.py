@@ -68,9 +68,8 @@ class Evaluation:
         table = table.to(weights[0].dtype)
         _check_shapes(weights, table, [None] * len(cells), 0)
         w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
-        with torch.autocast("cpu", enabled=False):
-            # in 64 bits: the last digit of 32 would depend on the number of threads
-            added = nn.functional.linear(table.double(), w_ih, b_ih + b_hh).to(table.dtype)
+        # in 64 bits: the last digit of 32 would depend on the number of threads
+        added = nn.functional.linear(table.double(), w_ih, b_ih + b_hh).to(table.dtype)
         self._table = _padded(added)  # (V*, H*)
         self._words = len(table)
         self._features = [w.shape[1] for w in weights[::4]]

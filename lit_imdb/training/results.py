@@ -121,6 +121,26 @@ def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[s
     return found
 
 
+def add_found(
+    metrics: dict[str, Any], config: dict[str, Any], used: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Put the settings that model and data used into `config`, and what a callback found apart.
+
+    Args:
+        metrics: Gain `found_lr` and the like, and their `changed` such a setting.
+        config: The configuration of `fit`.
+        used: The hyperparameters of `model` and `data`.
+    """
+    for group, hparams in used.items():
+        given = config[group]
+        given |= given.pop("init_args")
+        for name in ("lr", "batch_size"):
+            if name in hparams and hparams[name] != given.get(name):
+                metrics[f"found_{name}"] = hparams[name]
+                metrics["changed"][f"{group}.{name}"] = hparams[name]
+        given |= hparams
+
+
 def _defaults(class_path: str) -> dict[str, Any]:
     """Return the default of each argument of a class, as JSON has it."""
     arguments = inspect.signature(cast(Any, locate(class_path))).parameters.values()

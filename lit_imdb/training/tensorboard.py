@@ -1,10 +1,13 @@
 """What TensorBoard shows of each run: training and validation first, and its HPARAMS."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
+
+from lit_imdb.training.checkpoint import run_of
 
 
 class RunLogger(TensorBoardLogger):
@@ -14,6 +17,19 @@ class RunLogger(TensorBoardLogger):
         named = {name.replace("test/", "verdicts/test_"): each for name, each in metrics.items()}
         named.pop("epoch", None)  # Lightning's, with every line: it would be the first chart
         super().log_metrics(named, step)
+
+
+def run_logger(
+    logs: Path, ckpt_path: Path | None, checkpoint: Mapping[str, Any] | None
+) -> RunLogger:
+    """Return the logger of a new run folder in `logs`, or of the one that holds the checkpoint."""
+    version, step = None, None
+    if ckpt_path and checkpoint and (run := run_of(ckpt_path)):
+        # the points after the checkpoint will be logged again
+        logs, version, step = run.parent, run.name, checkpoint["global_step"]
+    logger = RunLogger(logs.parent, logs.name, version, default_hp_metric=False, purge_step=step)
+    logger.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
+    return logger
 
 
 def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, Any]) -> None:
