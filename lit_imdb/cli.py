@@ -88,10 +88,8 @@ class CLI(SettingsCLI):
         else:
             if logger is not False:
                 own = as_list(None if logger is True else logger)
-                has_folder = any(isinstance(each, _WITH_FOLDER) for each in own)
-                own += (
-                    [] if has_folder else [run_logger(self.logs, self.ckpt_path, self.checkpoint)]
-                )
+                if not any(isinstance(each, _WITH_FOLDER) for each in own):
+                    own.append(run_logger(self.logs, self.ckpt_path, self.checkpoint))
                 # the first one's folder is the run's
                 logger = sorted(own, key=lambda each: not isinstance(each, _WITH_FOLDER))
             if config.enable_checkpointing is not False and not config.fast_dev_run:
