@@ -1,5 +1,7 @@
 """What this program or Lightning wrote is read; what someone sends does no harm."""
 
+import copy
+import os
 import pickle
 import shutil
 import zipfile
@@ -217,15 +219,28 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(changed: Changed, fail
     assert Path("ran").exists()
 
 
-def test_a_damaged_checkpoint_and_a_bare_pickle_are_named_and_do_not_run(best: Path) -> None:
+def test_a_damaged_checkpoint_and_a_bare_pickle_are_named_and_do_not_run(
+    best: Path, changed: Changed
+) -> None:
     whole = best.read_bytes()
     torch.save(Payload(), "old.ckpt", _use_new_zipfile_serialization=False)
     old = Path("old.ckpt").read_bytes()
     damaged = [whole[:size] for size in (0, 1, 100, len(whole) // 2, len(whole) - 100)]
     damaged += [b"no checkpoint\n", bytes(len(whole))]
-    with zipfile.ZipFile(shutil.copy(best, "bomb.ckpt"), "a", zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr("archive/data/99", bytes(2**24))
-    damaged += [Path("bomb.ckpt").read_bytes()]
+    with zipfile.ZipFile(shutil.copy(best, "packed.ckpt"), "a", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("archive/data/99", os.urandom(1000))  # compressed, though not smaller
+    large = changed(set_in("extra", [torch.zeros(10_000) for _ in range(50)]))
+    with zipfile.ZipFile(large) as parts, zipfile.ZipFile("repeated.ckpt", "w") as bomb:
+        for part in parts.infolist():
+            if part.file_size == 40_000 and (
+                same := [p for p in bomb.filelist if p.file_size == 40_000]
+            ):
+                bomb.filelist.append(copy.copy(same[0]))  # one part under fifty names
+                bomb.filelist[-1].filename = part.filename
+            else:
+                bomb.writestr(part, parts.read(part))
+    torch.save({"text": "a" * 17 * 2**20}, "long.ckpt")
+    damaged += [Path(f"{name}.ckpt").read_bytes() for name in ("packed", "repeated", "long")]
     for content in (*damaged, pickle.dumps(Payload()), old, old + whole):
         Path("sent.ckpt").write_bytes(content)
         with pytest.raises(UserError, match=r"sent\.ckpt is damaged or no checkpoint"):
@@ -268,6 +283,7 @@ WRONG: dict[str, Change] = {
     "huge length": set_in(DATA, "max_length", 10**12),
     "unknown tokenizer": set_in(DATA, "tokenizer", "os.system"),
     "NaN in the weights": set_in("state_dict", "net.head.bias", torch.tensor([NAN])),
+    "NaN in weights that are averaged": set_in("current_model_state", {"a": torch.tensor([NAN])}),
     "a weight of another shape": set_in("state_dict", "net.head.bias", torch.zeros(2)),
     "a weight is missing": set_in("state_dict", "net.head.bias", MISSING),
     "a mask without a weight": set_in("state_dict", "net.head.bias_mask", torch.zeros(1)),
@@ -279,6 +295,8 @@ WRONG: dict[str, Change] = {
     "optimizer is a number": set_in("optimizer_states", 0, 7),
     "no state of the training": set_in("training", MISSING),
     "seed is negative": set_in("training", "seed", -1),
+    "a sum is missing": set_in("training", "since_log_line", [0.0, 0.0]),
+    "a sum is a tensor of three": set_in("training", "since_log_line", [torch.zeros(3), 0, 0]),
     "version is ancient": set_in("pytorch-lightning_version", "0.9.0"),
     "lists that share their parts": set_in("extra", SHARED),
     "a list in itself": set_in("extra", CIRCLE),

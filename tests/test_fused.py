@@ -36,14 +36,18 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 
 def gradients_of(
-    net: SentimentRNN, engine: str, ids: Tensor, seed: int | None = None, every: bool = False
+    net: SentimentRNN,
+    engine: str,
+    ids: Tensor,
+    seed: int | None = None,
+    at_every_word: bool = False,
 ) -> dict[str, Tensor]:
     """Logits, and the gradient of each trained parameter; dropout masks where there is a seed."""
     net.zero_grad()
     net.engine = engine
     none = [None] * len(net.cells)
     masks = none if seed is None else net.draw_masks(len(ids), torch.Generator().manual_seed(seed))
-    logits = net(ids, masks, every)
+    logits = net(ids, masks, at_every_word)
     (logits.t() * torch.linspace(-1, 2, len(ids), dtype=logits.dtype)).sum().backward()
     found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
     return {"logits": logits.detach(), **found}
@@ -57,12 +61,12 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
+@pytest.mark.parametrize("at_every_word", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize("seed", [None, 3], ids=["plain", "dropout"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_it_equals_the_plain_loop(
-    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None, every: bool
+    size: tuple[int, int, int, int, int], dtype: torch.dtype, seed: int | None, at_every_word: bool
 ) -> None:
     torch.manual_seed(0)
     reviews, tokens, words, embedding, hidden = size
@@ -74,8 +78,8 @@ def test_it_equals_the_plain_loop(
     ids = torch.randint(words, (reviews, tokens))
     for number, review in enumerate(ids):
         review[: number % (tokens + 1)] = 0  # padding: reviews of 0 to T words
-    expected = gradients_of(net, "reference", ids, seed, every)
-    found = gradients_of(net, "fused", ids, seed, every)
+    expected = gradients_of(net, "reference", ids, seed, at_every_word)
+    found = gradients_of(net, "fused", ids, seed, at_every_word)
     assert found.keys() == expected.keys() == {"logits", *dict(net.named_parameters())}
     close = 1e-5 if dtype == torch.float32 else 1e-10
     for name, value in expected.items():
@@ -92,7 +96,7 @@ def test_the_number_of_threads_changes_no_digit(set_threads: Callable[[int], Non
         torch.manual_seed(0)
         net, ids = SentimentRNN(), torch.randint(10_000, (130, 9))  # 5 parts
         with single_torch_thread():
-            first = {"folded": evaluator_of(net)(ids), **net.state_dict()}
+            first = {"evaluated": evaluator_of(net)(ids), **net.state_dict()}
             found.append({**first, **gradients_of(net, "fused", ids, seed=3)})
     for other in found[1:]:
         for name, value in found[0].items():

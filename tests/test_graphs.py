@@ -1,5 +1,7 @@
 """Training by CUDA graphs, as far as that can be seen without a GPU: graphs are played here."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lit_imdb import SentimentRNN
+from lit_imdb import LitSentiment, SentimentRNN
 from lit_imdb.model import graphs
 from lit_imdb.model.graphs import Graphs
 
@@ -48,6 +50,7 @@ class Player:
 def player(monkeypatch: pytest.MonkeyPatch) -> Player:
     player = Player()
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", player)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "the usual stream")
     monkeypatch.setattr(graphs, "is_constant", lambda net, ids: True)
     return player
 
@@ -105,11 +108,58 @@ def test_what_cannot_be_captured_is_trained_without_after_one_warning(
     def refuse(*_: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
+    streams: list[Any] = []
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
     with pytest.warns(UserWarning, match="without CUDA graphs: operation not permitted") as seen:
         found = gradients(Graphs(), *SAME)
     assert len(seen) == 1
+    assert streams == ["the usual stream"]
     torch.testing.assert_close(found, gradients(plain, *SAME))
+
+
+def step(graphs: Callable[..., Tensor], net: SentimentRNN) -> Tensor:
+    return graphs(net, torch.arange(2, 12).view(2, 5), [None, None], at_every_word=False).sum()
+
+
+def test_weights_that_are_freed_are_trained_and_hooks_run_once(player: Player) -> None:
+    graphs, net = Graphs(), SentimentRNN(20, 6, 5).train()
+    net.embedding.requires_grad_(False)
+    for _ in range(3):
+        step(graphs, net).backward()
+    assert len(player.captured) == 1
+    net.embedding.requires_grad_(True)
+    for _ in range(2):
+        step(graphs, net).backward()
+    assert net.embedding.weight.grad is not None
+    assert len(player.captured) == 2
+    called: list[Tensor] = []
+    net.head.bias.register_hook(called.append)
+    for _ in range(3):
+        step(graphs, net).backward()
+    assert len(called) == 3
+    assert len(player.captured) == 2
+
+
+def test_two_calls_before_a_backward_pass_have_the_gradients_of_both(player: Player) -> None:
+    graphs, net = Graphs(), SentimentRNN(20, 6, 5).train()
+    for call in (plain, graphs, graphs, graphs):
+        net.zero_grad()
+        (step(call, net) * 2 + step(call, net) * 3).backward()
+        if call is plain:
+            expected = [w.grad.clone() for w in net.parameters() if w.grad is not None]
+    assert player.captured
+    found = [w.grad for w in net.parameters() if w.grad is not None]
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_model_with_graphs_can_be_copied_and_pickled(player: Player) -> None:
+    lit = LitSentiment(vocab_size=20, embedding_dim=6, hidden_dim=5).train()
+    for _ in range(3):
+        step(lit.graphs, lit.net).backward()
+    for copied in (copy.deepcopy(lit), pickle.loads(pickle.dumps(lit))):
+        step(copied.graphs, copied.net).backward()
+    assert len(player.captured) == 1
 
 
 def test_a_cpu_trains_without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,11 @@ def test_logits_equal_those_of_keras_cells(engine: str, keras: dict[str, Tensor]
 
 
 def logits_and_gradients(
-    keras: dict[str, Tensor], engine: str, every: bool, device: str = "cpu"
+    keras: dict[str, Tensor], engine: str, at_every_word: bool, device: str = "cpu"
 ) -> dict[str, Tensor]:
     net = network_of(keras, engine).to(device)
     masks = keras["mask0"].to(device), keras["mask1"].to(device)
-    logits = net(keras["ids"].to(device), masks, every)
+    logits = net(keras["ids"].to(device), masks, at_every_word)
     logits.square().sum().backward()
     gradients = {n: p.grad.cpu() for n, p in net.named_parameters() if p.grad is not None}
     moved = influences(net.eval(), keras["ids"].to(device)).cpu()  # (B, T)
@@ -71,16 +71,18 @@ ON_GPU = [
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("every", [False, True], ids=["last", "every"])
+@pytest.mark.parametrize("at_every_word", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize(("engine", "device"), [("fused", "cpu"), ("cudnn", "cpu"), *ON_GPU])
 def test_every_engine_has_the_logits_and_gradients_of_the_plain_loop_without_a_warning(
-    engine: str, device: str, every: bool, keras: dict[str, Tensor]
+    engine: str, device: str, at_every_word: bool, keras: dict[str, Tensor]
 ) -> None:
-    expected = logits_and_gradients(keras, "reference", every)
-    found = logits_and_gradients(keras, engine, every, device)
+    expected = logits_and_gradients(keras, "reference", at_every_word)
+    found = logits_and_gradients(keras, engine, at_every_word, device)
     close = 1e-5 if device == "cpu" else 1e-4
     torch.testing.assert_close(found, expected, atol=close, rtol=close)
-    assert found["logits"].shape == (keras["ids"].shape if every else keras["ids"].shape[:1])
+    assert found["logits"].shape == (
+        keras["ids"].shape if at_every_word else keras["ids"].shape[:1]
+    )
     assert not found["influences"][keras["ids"] == 0].any()
 
 

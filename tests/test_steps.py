@@ -38,29 +38,36 @@ def test_trainer_fit_takes_the_steps_of_a_plain_loop_and_logs_means_since_the_li
     by_hand = deepcopy(lit)
     logged: list[float] = []
     lit.log_dict = lambda metrics, **_: logged.append(metrics["train/loss"])  # type: ignore
-    Trainer(max_epochs=2, log_every_n_steps=2, **QUIET).fit(lit, batches(12))
+    Trainer(max_epochs=2, log_every_n_steps=2, **QUIET).fit(lit, batches(11))
     losses = []
     optimizer = by_hand.configure_optimizers()
     for _ in range(2):
-        for ids, labels in batches(12):
+        for ids, labels in batches(11):
             optimizer.zero_grad()
             loss = binary_cross_entropy_with_logits(by_hand(ids), labels.float())
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
+            losses.append((loss.item() * len(ids), len(ids)))
     torch.testing.assert_close(lit.net.state_dict(), by_hand.net.state_dict(), atol=0, rtol=0)
-    means = [sum(losses[step : step + 2]) / 2 for step in (0, 2, 4)]
-    assert logged == pytest.approx(means, rel=1e-6)
+    pairs = [zip(*losses[step : step + 2], strict=True) for step in (0, 2, 4)]
+    assert logged == [sum(total) / sum(reviews) for total, reviews in pairs]  # not of batches
 
 
-def test_a_checkpoint_has_the_running_loss_in_all_its_digits() -> None:
+def test_a_compiled_module_takes_the_same_steps() -> None:
+    lit = LitSentiment(**SMALL, lr=0.1)
+    compiled = deepcopy(lit)
+    for module in (lit, torch.compile(compiled, backend="eager")):
+        Trainer(max_epochs=1, log_every_n_steps=2, **QUIET).fit(module, batches(12))
+    torch.testing.assert_close(lit.net.state_dict(), compiled.net.state_dict())
+
+
+def test_a_checkpoint_has_the_sums_since_the_log_line_in_all_their_digits() -> None:
     lit, restored = LitSentiment(**SMALL), LitSentiment(**SMALL)
-    lit.train_loss.update(torch.tensor(1 / 3), weight=4)
-    saved = lit.half().state_dict()
-    lit.train_loss.update(torch.tensor(9.0), weight=4)  # what was saved stays as it was
-    restored.load_state_dict(saved)
-    restored.train_loss.update(torch.tensor(1.0), weight=4)
-    assert restored.train_loss.compute() == (torch.tensor(4 / 3) + 4) / 8
+    saved: dict[str, Any] = {}
+    lit.since_log_line = [torch.tensor(1 / 3, dtype=torch.float64), torch.tensor(2), 4]
+    lit.to(torch.bfloat16).on_save_checkpoint(saved)
+    restored.on_load_checkpoint(saved)
+    assert restored.since_log_line == [1 / 3, 2, 4]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

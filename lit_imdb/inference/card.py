@@ -17,7 +17,7 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
     """Fill in card.md from a checkpoint and the `results.json` two folders up, its run's."""
     data = checkpoint["datamodule_hyper_parameters"]
     results: dict[str, Any] = {"reviews": {}, "test_acc": None, "git_commit": None}
-    with suppress(OSError, ValueError, IndexError):  # a checkpoint without its run
+    with suppress(OSError, ValueError, IndexError, TypeError):  # a checkpoint without its run
         run = origin.path.resolve().parents[1]
         results |= json.loads((run / "results.json").read_text("utf-8"))
     source = str(results.get("source", data["source"]))

@@ -13,7 +13,7 @@ from lit_imdb.model.cudnn import cudnn
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.recurrence import Masks, engine_for
 
-# torch has no public way to ask a module for its hooks
+# torch has no public way to ask a module, or a weight, for its hooks
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -22,44 +22,73 @@ class Graphs:
 
     A graph repeats the same kernels on the same memory. So it takes the place of a call when sizes
     and weights are those of the call before, and Python has nothing to do in between: see
-    `is_constant`. A call's backward pass must have ended before the next call.
+    `is_constant`.
     """
 
     def __init__(self) -> None:
         self._key: Any = None  # of the last call
+        self._failed_key: Any = None  # of one that could not be captured
         self._replay: Any = None
+        self._waits = False  # for the backward pass of a replay: the next one takes its memory
         self._handles: list[Any] = []
-        self._works = True
+
+    def __reduce__(self) -> Any:
+        return Graphs, ()  # a copy, or another process, captures graphs of its own
 
     def __call__(self, net: Any, ids: Tensor, masks: Masks, at_every_word: bool) -> Tensor:
         """Return `net(ids, masks, at_every_word=at_every_word)`."""
-        key = _key_of(net, ids, masks, at_every_word) if self._works else None
-        if key is None or key != self._key:
-            self._key, self._replay = key, None
-        elif self._replay is None:
-            try:
-                self._capture(net, ids, masks, at_every_word)
-            except RuntimeError as error:  # a driver or a library that cannot
-                self._works = False
-                warnings.warn(f"training without CUDA graphs: {error}", stacklevel=2)
-        if self._replay is None:
-            logits: Tensor = net(ids, masks, at_every_word=at_every_word)
-        else:
-            logits = self._replay(ids, *_tensors(masks))
+        key = self._key_of(net, ids, masks, at_every_word)
+        if key != self._key:
+            self._drop()
+            self._key = key
+        elif key is not None and self._replay is None and key != self._failed_key:
+            self._capture(net, ids, masks, at_every_word)
+        if self._replay is None or self._waits:
+            plain: Tensor = net(ids, masks, at_every_word=at_every_word)
+            return plain
+        logits: Tensor = self._replay(ids, *_tensors(masks))
+        self._waits = True
+        logits.register_hook(self._backward_begins)  # type: ignore[no-untyped-call]
         return logits
 
+    def _key_of(self, net: Any, ids: Tensor, masks: Masks, at_every_word: bool) -> Any:
+        """Return what a graph is made for; None if there can be none."""
+        if not is_constant(net, ids):
+            return None
+        weights = list(net.parameters())
+        ours = bool(self._handles)
+        if any(len(w._backward_hooks or ()) > (ours and w.requires_grad) for w in weights):
+            return None  # a graph would contain the hooks of others, and they would run again
+        of_weights = [(id(w), w.data_ptr(), w.requires_grad) for w in weights]
+        sizes = [mask.shape for mask in _tensors(masks)]
+        precision = torch.get_float32_matmul_precision()
+        return ids.shape, ids.dtype, sizes, at_every_word, precision, of_weights
+
     def _capture(self, net: SentimentRNN, ids: Tensor, masks: Masks, at_every_word: bool) -> None:
-        for handle in self._handles:
-            handle.remove()
         # copies: each replay reads its input from where the samples are
         samples = tuple(tensor.clone() for tensor in (ids, *_tensors(masks)))
-        self._replay = torch.cuda.make_graphed_callables(_Call(net, at_every_word), samples)
+        stream = torch.cuda.current_stream()
+        try:
+            self._replay = torch.cuda.make_graphed_callables(_Call(net, at_every_word), samples)
+        except RuntimeError as error:  # a driver or a library that cannot, or too little memory
+            torch.cuda.set_stream(stream)  # torch stays on that of the capture
+            self._failed_key = self._key
+            warnings.warn(f"training without CUDA graphs: {error}", stacklevel=3)
+            return
         # The next replay overwrites the gradients in the graph's memory: .grad must not be there.
         self._handles = [
             weight.register_hook(torch.clone)  # type: ignore[no-untyped-call]
             for weight in net.parameters()
             if weight.requires_grad
         ]
+
+    def _drop(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._replay, self._waits = [], None, False
+
+    def _backward_begins(self, gradient: Tensor) -> None:
+        self._waits = False
 
 
 class _Call(nn.Module):
@@ -73,15 +102,6 @@ class _Call(nn.Module):
         all_masks = masks or [None] * len(self.net.cells)
         logits: Tensor = self.net(ids, all_masks, at_every_word=self.at_every_word)
         return logits
-
-
-def _key_of(net: Any, ids: Tensor, masks: Masks, at_every_word: bool) -> Any:
-    """Return what a graph is made for; None if there can be none."""
-    if not is_constant(net, ids):
-        return None
-    weights = [weight.data_ptr() for weight in net.parameters()]
-    sizes = [mask.shape for mask in _tensors(masks)]
-    return ids.shape, ids.dtype, sizes, at_every_word, torch.get_float32_matmul_precision(), weights
 
 
 def _tensors(masks: Masks) -> list[Tensor]:

@@ -56,13 +56,10 @@ class LitSentiment(LightningModule):
         self.net = self.make_network(**network)
         self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
         self.save_hyperparameters()  # those given, to subclasses too
-        self._graphs = Graphs()  # for training
+        self.graphs = Graphs()  # for training
         self._evaluator: Callable[[Tensor], Tensor] = self.net.forward  # for evaluation
-        # of this process since the last log line; in checkpoints, so a resumed curve continues
-        own: dict[str, Any] = {"nan_strategy": "disable", "sync_on_compute": False}
-        self.train_loss, self.train_acc = MeanMetric(**own), MeanMetric(**own)
-        self.train_loss.persistent(True)
-        self.train_acc.persistent(True)
+        # sums of loss and right answers, and reviews: in checkpoints, so a resumed curve continues
+        self.since_log_line: list[Tensor | float] = [0.0, 0.0, 0.0]
         self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
         self.test_loss, self.test_acc = MeanMetric(), BinaryAccuracy()
         self.fuses_adam = True
@@ -91,12 +88,11 @@ class LitSentiment(LightningModule):
         if self.word_dropout:
             ids = drop_words(ids, self.word_dropout, generator)
         # (B,), or at every word (B, T)
-        logits = self._graphs(self.net, ids, masks, at_every_word=bool(self.word_loss))
+        logits = self.graphs(self.net, ids, masks, at_every_word=bool(self.word_loss))
         last = logits[:, -1] if self.word_loss else logits  # (B,)
         labels = labels.to(last.dtype)
         loss = binary_cross_entropy_with_logits(last, labels)
-        self.train_loss.update(loss.detach(), weight=len(labels))
-        self.train_acc.update(((last > 0) == (labels > 0)).float())
+        self._count(loss.detach(), last, labels)
         self.logs_now = self._is_log_step(batch_idx)
         if self.logs_now:
             self._log_training()
@@ -147,11 +143,13 @@ class LitSentiment(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # before anything replaces a good checkpoint; a sum keeps what is not finite
         sums = [float(w.detach().sum(dtype=torch.float32)) for w in self.parameters()]
-        self._expect_finite([*sums, float(self.train_loss.mean_value)])
-        checkpoint["training"] = {"seed": self.seed}
+        since_log_line = [float(each) for each in self.since_log_line]
+        self._expect_finite([*sums, *since_log_line])
+        checkpoint["training"] = {"seed": self.seed, "since_log_line": since_log_line}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seed = checkpoint["training"]["seed"]
+        self.since_log_line = checkpoint["training"]["since_log_line"]
         saved = checkpoint.get("hyper_parameters", {}).get("lr", self.lr)
         if self.lr == saved or not self._has_own_optimizer:
             return
@@ -159,12 +157,21 @@ class LitSentiment(LightningModule):
             for group in state["param_groups"]:
                 group["lr"] = self.lr  # a resumed run may have been given another
 
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch's mean loss and its answers to the sums since the last log line."""
+        wide = torch.float32 if loss.device.type == "mps" else torch.float64  # MPS has no float64
+        total, right, reviews = self.since_log_line
+        total = total + loss.to(wide) * len(labels)
+        right = right + ((logits > 0) == (labels > 0)).sum()
+        self.since_log_line = [total, right, reviews + len(labels)]
+
+    # torch.compile cannot trace Lightning's log
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _log_training(self) -> None:
-        loss, accuracy = float(self.train_loss.compute()), float(self.train_acc.compute())
+        loss, right, reviews = map(float, self.since_log_line)
         self._expect_finite([loss])
-        self.log_dict({"train/loss": loss, "train/acc": accuracy}, prog_bar=True)
-        self.train_loss.reset()
-        self.train_acc.reset()
+        self.log_dict({"train/loss": loss / reviews, "train/acc": right / reviews}, prog_bar=True)
+        self.since_log_line = [0.0, 0.0, 0.0]
 
     def _evaluate(self, batch: Batch) -> Tensor:
         ids, labels = batch  # (B, T), (B,)

@@ -74,6 +74,11 @@ class SentimentRNN(nn.Module):
 
     def reset_parameters(self) -> None:
         """Keras's initial values, so that the first epochs go as in the tutorial."""
+        for cell in self.cells:
+            if isinstance(cell, nn.RNNCell):
+                # Keras's cell has one bias. Two that are added would learn at twice the rate, which
+                # measured 2 points of test accuracy less.
+                cell.bias_hh.requires_grad_(False)
         if self.head.weight.is_meta:
             return  # it has no values
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
@@ -87,9 +92,6 @@ class SentimentRNN(nn.Module):
                 cell.weight_hh.copy_(orthogonal)
             nn.init.zeros_(cell.bias_ih)
             nn.init.zeros_(cell.bias_hh)
-            # Keras's cell has one bias. Two that are added would learn at twice the rate, which
-            # measured 2 points of test accuracy less.
-            cell.bias_hh.requires_grad_(False)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

@@ -69,7 +69,7 @@ class LastCheckpoint(Checkpoint):
             self._raise()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stop_at_once(trainer.world_size)  # the test, which follows, changes nothing that is kept
+        stop_at_once()  # the test, which follows, changes nothing that is kept
 
     def _save_if_due(self, trainer: Trainer) -> None:
         """Save within an epoch if enough steps have passed or the program must stop."""

@@ -50,6 +50,7 @@ def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, A
     plain = {name: v for name, v in settings.items() if isinstance(v, str | int | float)}
     names = {name: f"{number:02} {name}" for number, name in enumerate(plain)}
     metrics = {f"val/kept_{name}": results[f"val_{name}"] for name in ("acc", "loss")}
+    metrics["verdicts/kept_loss"] = results["test_loss"]
     metrics = {name: value for name, value in metrics.items() if value is not None}
     if not metrics:
         return  # neither validated nor tested: there is nothing to compare

@@ -56,6 +56,7 @@ _SCHEMA: dict[str, Callable[[Any], Any]] = {
     ),
     "ImdbDataModule/vocabulary": lambda text: text.split("\n", 2)[:2] == [PAD, UNK],
     "training/seed": lambda number: _is_count(number) and number < 2**32,
+    "training/since_log_line": lambda sums: len(sums) == 3 and all(map(math.isfinite, sums)),
     "loops?/fit_loop": _is_dict,
     "callbacks?": _is_dict,
     "callbacks?/*": lambda state: _is_dict(state) and _stays_in_its_folder(state),
