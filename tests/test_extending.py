@@ -108,17 +108,30 @@ print(type(lit_imdb.load().net).__name__, lit_imdb.load().net.scale)
     assert results_of(RUN)["config"]["fit"]["model"]["scale"] == 3
 
 
-def test_a_callback_is_a_module_of_ones_own(fit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("my_callbacks.py").write_text(
-        "from pathlib import Path\n"
-        "from pytorch_lightning import Callback\n"
-        "class Touch(Callback):\n"
-        "    def on_train_epoch_end(self, trainer, pl_module):\n"
-        "        Path(f'epoch{trainer.current_epoch}').touch()\n"
-    )
+OWN = """
+from pathlib import Path
+from lit_imdb import ImdbDataModule
+from pytorch_lightning import Callback
+
+class Touch(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        Path(f"epoch{trainer.current_epoch}").touch()
+
+class ValidatesOnTest(ImdbDataModule):
+    val_dataloader = ImdbDataModule.test_dataloader
+"""
+
+
+def test_a_callback_and_a_data_module_are_of_a_module_of_ones_own(
+    fit: Run, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own.py").write_text(OWN)
     monkeypatch.syspath_prepend(Path.cwd())
-    fit("--trainer.callbacks", "my_callbacks.Touch")
+    fit("--trainer.callbacks", "own.Touch", "--data", "own.ValidatesOnTest")
     assert sorted(map(str, Path().glob("epoch*"))) == ["epoch0", "epoch1"]
+    results = results_of(RUN)
+    assert results["val_loss"] == results["test_loss"]
+    assert f"{results['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
 
 
 @pytest.fixture

@@ -37,12 +37,10 @@ def write_answers(
     if ending not in FORMATS:
         raise UserError(f"{output}: unknown ending {ending!r}, expected {', '.join(FORMATS)}")
     opened = whole_file(Path(output)) if output else nullcontext(sys.stdout.buffer)
-    advice = "write .jsonl, which takes any columns"
+    problem, advice = "a row does not fit the first ones", "write .jsonl, which takes any columns"
     with (
         as_user_error(f"cannot write {output or 'standard output'}", OSError),
-        as_user_error(
-            "a row does not fit the first ones", ValueError, advice=advice
-        ),  # pyarrow's too
+        as_user_error(problem, ValueError, advice=advice),  # pyarrow's errors are ValueErrors too
         opened as file,
     ):
         first = next(blocks)

@@ -37,9 +37,8 @@ def cudnn(
         states, _ = torch.rnn_tanh(  # (T, B, H)
             states, first, weights, True, 1, 0.0, train, False, False
         )
-    asked = torch.arange(
-        0 if at_every_word else steps - 1, steps, device=inputs.device
-    )  # (T,) or (1,)
+    first_asked = 0 if at_every_word else steps - 1
+    asked = torch.arange(first_asked, steps, device=inputs.device)  # (T,) or (1,)
     place = asked.unsqueeze(1) - padding  # (T, B), below 0 in front of the first word
     index = place.clamp(min=0).unsqueeze(2).expand(-1, -1, states.shape[2])
     found = states.gather(0, index) * (place >= 0).unsqueeze(2)  # (T, B, H)

@@ -147,9 +147,8 @@ class _Unrolled(torch.autograd.Function):
         cells = _by_cell(kept[2 * count :])
         reviews, steps = ids.shape
         blocks, size = _blocks(reviews), _rows(reviews)
-        coming = _into_blocks(
-            incoming if ctx.at_every_word else incoming.unsqueeze(1), len(blocks), size
-        )
+        by_token = incoming if ctx.at_every_word else incoming.unsqueeze(1)  # (B, T or 1, H)
+        coming = _into_blocks(by_token, len(blocks), size)
         trains = any(ctx.needs_input_grad[5:])  # a loaded model's weights ask for no gradient
         layers, sums = [], []
         for layer in reversed(range(count)):
