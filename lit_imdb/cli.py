@@ -33,7 +33,7 @@ from lit_imdb.training import results
 from lit_imdb.training.checkpoint import encoder_of, read_checkpoint
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
-from lit_imdb.training.progress import EpochLines, ProgressBar
+from lit_imdb.training.progress import ProgressBar
 from lit_imdb.training.saving import (
     BestCheckpoint,
     DurableCheckpointIO,
@@ -96,7 +96,7 @@ class CLI(SettingsCLI):
                 last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
                 callbacks += [self.best, last]
             start = LambdaCallback(on_train_start=_start_run)
-            callbacks += [self.history, start, EpochLines(self.history)]
+            callbacks += [self.history, start]
             if self.config.fit.report:
                 self.report = Report(self.history)
                 callbacks.append(self.report)

@@ -1,14 +1,18 @@
-"""Metrics and times of each epoch and validation, for the final table and `results.json`."""
+"""Metrics and times of each epoch: a line on standard error, and the final table's source."""
 
+import sys
 import time
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
 
 
 class History(Callback):
-    """Metrics of the whole run; checkpoints have them, so a resumed run does too.
+    """Keeps the metrics of the whole run, and prints each epoch's, in terminals and log files.
+
+    Checkpoints have them, so a resumed run does too.
 
     Args:
         checkpoint: The callback that keeps `best.ckpt`, whose weights the final test uses.
@@ -34,6 +38,8 @@ class History(Callback):
             # resumed outside its run folder: the best checkpoint so far was left behind
             self.epochs, self.validations, self.seconds = [], [], 0.0
         self._fit_start = time.perf_counter() - self.seconds
+        where, batches = trainer.strategy.root_device, trainer.num_training_batches
+        _say(f"training on {where}, {batches} batches per epoch")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_start = time.perf_counter()
@@ -55,6 +61,14 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epochs.append({"seconds": time.perf_counter() - self._epoch_start, **self._line})
         self._line = {}
+        epoch = trainer.current_epoch
+        last = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        line = f"epoch {epoch + 1}{last}{_shown('train', self.epochs[-1])}"
+        if self.validations and self.validations[-1]["epoch"] > epoch:
+            line += _shown("val", self.validations[-1])
+            if self.validations[-1] is _best_of(self.validations):
+                line += "  *best"
+        _say(line)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = time.perf_counter() - self._fit_start
@@ -80,5 +94,22 @@ class History(Callback):
     def kept(self) -> dict[str, float]:
         """The validation of the weights that the final test uses; empty if there was none."""
         if self.has_best:
-            return max(self.validations, key=lambda metrics: metrics["val/acc"])
+            return _best_of(self.validations)
         return self.validations[-1] if self.validations else {}
+
+
+def _best_of(validations: list[dict[str, float]]) -> dict[str, float]:
+    return max(validations, key=lambda metrics: metrics["val/acc"])
+
+
+def _shown(split: str, metrics: dict[str, float]) -> str:
+    """Return nothing for an epoch without a log line."""
+    if f"{split}/loss" not in metrics:
+        return ""
+    loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/acc"]
+    return f"  {split} loss {loss:.3f} acc {accuracy:.1%}"
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # rich shows it above the bar

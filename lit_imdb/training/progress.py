@@ -1,11 +1,9 @@
-"""What training prints on standard error: a line per epoch and, in terminals, a progress bar."""
+"""The progress bar, for terminals."""
 
-import sys
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,46 +11,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-
-from lit_imdb.training.history import History
-
-
-class EpochLines(Callback):
-    """Prints what an epoch has brought, in terminals and log files alike.
-
-    Args:
-        history: Has the metrics; its hooks run first.
-    """
-
-    def __init__(self, history: History) -> None:
-        self._history = history
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        where, batches = trainer.strategy.root_device, trainer.num_training_batches
-        _say(f"training on {where}, {batches} batches per epoch")
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        epoch, validations = trainer.current_epoch, self._history.validations
-        last = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
-        line = f"epoch {epoch + 1}{last}{_metrics('train', self._history.epochs[-1])}"
-        if validations and validations[-1]["epoch"] > epoch:
-            line += _metrics("val", validations[-1])
-            if validations[-1] is max(validations, key=lambda metrics: metrics["val/acc"]):
-                line += "  *best"
-        _say(line)
-
-
-def _metrics(split: str, metrics: dict[str, float]) -> str:
-    """Return nothing for an epoch without a log line."""
-    if f"{split}/loss" not in metrics:
-        return ""
-    loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/acc"]
-    return f"  {split} loss {loss:.3f} acc {accuracy:.1%}"
-
-
-@rank_zero_only
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # rich shows it above the bar
 
 
 class ProgressBar(RichProgressBar):
