@@ -14,12 +14,12 @@ What `python train.py` does:
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric.plugins import CheckpointIO
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import Callback, LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Checkpoint, LambdaCallback
 from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -74,40 +74,42 @@ class CLI(SettingsCLI):
         saved = (self.checkpoint or {}).get("lr_schedulers", [])
         set_optimizer(self.model, self.config[self.subcommand], saved)
         callbacks = as_list(config.callbacks)
-        has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
-        if config.enable_progress_bar is not False and not has_bar:
+        if config.enable_progress_bar is not False and not _has(callbacks, LightningProgressBar):
             if sys.stderr.isatty():
                 callbacks.append(ProgressBar())
             else:
                 kwargs["enable_progress_bar"] = False  # a log file has no use for it
-        logger = config.logger
-        if self.subcommand != "fit" or config.barebones:
-            callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
-            logger = logger or False
-            kwargs["enable_checkpointing"] = False
+        if self.subcommand == "fit" and not config.barebones:
+            kwargs["logger"] = self._loggers(config.logger)
+            callbacks += self._callbacks_of_fit(config)
         else:
-            if logger is not False:
-                own = as_list(None if logger is True else logger)
-                if not any(isinstance(each, _WITH_FOLDER) for each in own):
-                    own.append(run_logger(self.logs, self.ckpt_path, self.checkpoint))
-                # the first one's folder is the run's
-                logger = sorted(own, key=lambda each: not isinstance(each, _WITH_FOLDER))
-            if config.enable_checkpointing is not False and not config.fast_dev_run:
-                last = LastCheckpoint(self.config.fit.checkpoint_every_n_steps)
-                callbacks += [self.best, last]
-            start = LambdaCallback(on_train_start=_start_run)
-            callbacks += [self.history, start]
-            if self.config.fit.report:
-                self.report = Report(self.history)
-                callbacks.append(self.report)
+            callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            kwargs |= {"logger": config.logger or False, "enable_checkpointing": False}
         plugins = as_list(config.plugins)
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        if not _has(plugins, CheckpointIO):
             plugins.append(DurableCheckpointIO())
-        trainer = super().instantiate_trainer(
-            logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
-        )
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
         stop_at_once(trainer.world_size)
         return trainer
+
+    def _loggers(self, given: Any) -> Any:
+        """Return the user's loggers; the first one's folder is the run's."""
+        if given is False:
+            return False
+        loggers = as_list(None if given is True else given)
+        if not _has(loggers, _WITH_FOLDER):
+            loggers.append(run_logger(self.logs, self.ckpt_path, self.checkpoint))
+        return sorted(loggers, key=lambda each: not isinstance(each, _WITH_FOLDER))
+
+    def _callbacks_of_fit(self, config: Any) -> list[Callback]:
+        callbacks: list[Callback] = []
+        if config.enable_checkpointing is not False and not config.fast_dev_run:
+            callbacks += [self.best, LastCheckpoint(self.config.fit.checkpoint_every_n_steps)]
+        callbacks += [self.history, LambdaCallback(on_train_start=_start_run)]
+        if self.config.fit.report:
+            self.report = Report(self.history)
+            callbacks.append(self.report)
+        return callbacks
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint is not None:
@@ -148,22 +150,18 @@ class CLI(SettingsCLI):
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
         """Evaluate a checkpoint on the validation split."""
-        found = self.trainer.validate(
-            model, datamodule=datamodule, ckpt_path=self.ckpt_path, verbose=False, weights_only=True
-        )
-        self._print_evaluation("val", found)
+        self._evaluate("val", self.trainer.validate)
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
         """Evaluate a checkpoint on the test split."""
-        found = self.trainer.test(
-            model, datamodule=datamodule, ckpt_path=self.ckpt_path, verbose=False, weights_only=True
-        )
-        self._print_evaluation("test", found)
+        self._evaluate("test", self.trainer.test)
 
-    def _print_evaluation(self, split: str, found: Sequence[Mapping[str, float]]) -> None:
+    def _evaluate(self, split: str, run: Callable[..., Sequence[Mapping[str, float]]]) -> None:
+        (metrics,) = run(
+            self.model, self.datamodule, self.ckpt_path, verbose=False, weights_only=True
+        ) or [{}]
         if not self.trainer.is_global_zero:
             return
-        metrics: dict[str, float] = dict(*found)
         if not metrics:
             raise UserError(
                 f"nothing was measured: leave out --trainer.limit_{split}_batches 0 and "
@@ -197,6 +195,10 @@ class CLI(SettingsCLI):
                     logger.finalize("success")
             results.write_results(Path(metrics["run"]), content)
         results.print_table("lit-imdb", results.fit_rows(metrics))
+
+
+def _has(objects: list[Any], kind: Any) -> bool:
+    return any(isinstance(each, kind) for each in objects)
 
 
 def _start_run(trainer: Any, module: Any) -> None:
