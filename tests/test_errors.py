@@ -180,5 +180,5 @@ def test_the_first_screen_of_help_has_every_flag_of_the_readme(
 
 def test_a_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_IMDB_DEBUG", "1")
-    with pytest.raises(UserError, match="no such file or folder: "):
+    with pytest.raises(UserError, match="No such file or directory"):
         run("--data.source", "missing")

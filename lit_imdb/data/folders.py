@@ -1,6 +1,7 @@
 """Labelled reviews in a user's own files: the folders of aclImdb, or tables."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,14 +46,12 @@ class Files:
         )
 
     def fingerprint(self) -> object:
-        stamps = [tables.stamp(file) for files in _find(self.name).values() for file in files]
-        return [stamps, asdict(self)]
+        return [[tables.stamp(file) for file, _ in _find(self.name)], asdict(self)]
 
     def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
-        for split, files in _find(self.name).items():
-            for file in files:
-                for text, label in self._read(file):
-                    yield text, label, split == "test"
+        for file, is_test in _find(self.name):
+            for text, label in self._read(file):
+                yield text, label, is_test
 
     def _read(self, file: Path) -> Iterator[tuple[str | None, int]]:
         if file.suffix == ".txt" and file.parent.name in _FOLDERS:
@@ -61,67 +60,56 @@ class Files:
         rows = tables.read_rows(file, self.encoding, self.text_column)
         for number, row in enumerate(rows, 1):
             text = row[self.text_column]
-            # Excel leaves rows without a text or label below the data
-            is_full = bool(text and text.strip())
-            yield text, self._label(row, f"{file}, data row {number}") if is_full else 0
-
-    def _label(self, row: tables.Row, place: str) -> int:
-        if self.label_column not in row:
-            raise UserError(
-                f"{place}: no column {self.label_column!r}, only {short_repr(row)}; name the "
-                "label's column with --data.label_column"
-            )
-        label = short_repr(row[self.label_column])
-        number = _LABELS.get(label.strip("' ").lower())
-        if number is None:
-            raise UserError(f"{place}: label {label} is outside 0/1 (or neg/pos); map it to them")
-        return number
+            label = _LABELS.get(short_repr(row.get(self.label_column)).strip("' ").lower())
+            if not (text or "").strip():
+                label = 0  # Excel leaves rows without a text or label below the data
+            if label is None:
+                raise UserError(
+                    f"{file}, data row {number}: expected 0/1 or neg/pos in the column "
+                    f"{self.label_column!r}, found {short_repr(row)}; map the labels to these, or "
+                    "name their column with --data.label_column"
+                )
+            yield text, label
 
 
-def _find(name: str) -> dict[str, list[Path]]:
-    """Return the files of each split in the order in which they are read."""
-    with as_user_error(f"cannot read {name!r:.200}", OSError, ValueError):
+def _find(name: str) -> list[tuple[Path, bool]]:
+    """Return the files in reading order, and of each whether it belongs to the test split."""
+    test: list[Path] = []
+    advice = "expected a file or a folder (or auto, hub, package)"
+    with as_user_error(f"cannot read {name!r:.200}", OSError, ValueError, advice=advice):
         root = Path(os.path.realpath(name))
         if root.is_file():
-            return {"train": [root]}
-        if not root.is_dir():
-            raise UserError(f"no such file or folder: {name:.200} (or auto, hub, package)")
-        if (root / "train").is_dir():
-            found = {split: _texts_in(root / split) for split in ("train", "test")}
+            train = [root]
+        elif (root / "train").is_dir():
+            train, test = _texts_in(root / "train"), _texts_in(root / "test")
         elif (root / "neg").is_dir():
-            found = {"train": _texts_in(root)}
+            train = _texts_in(root)
         else:
-            found = _tables_in(root)
-    if not found["train"]:
+            found = [file for file in sorted(root.iterdir()) if _is_table(file)]
+            test = [file for file in found if file.name.lower().startswith("test")]
+            train = [file for file in found if file not in test]
+    if not train:
         expected = f"train|test/pos|neg/*.txt, pos|neg/*.txt, or tables ({', '.join(_TABLES)})"
         raise UserError(f"no reviews in {name}: expected {expected}")
-    return found
+    return [(file, False) for file in train] + [(file, True) for file in test]
 
 
-def _tables_in(root: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {"train": [], "test": []}
-    files = (file for file in sorted(root.iterdir()) if not tables.is_left_behind(file.name))
-    for file in files:
-        if tables.ending_of(file.name) in _TABLES and file.is_file():
-            found["test" if file.name.lower().startswith("test") else "train"].append(file)
-    return found
+def _is_table(file: Path) -> bool:
+    is_own = not tables.is_left_behind(file.name)
+    return is_own and tables.ending_of(file.name) in _TABLES and file.is_file()
 
 
 def _texts_in(root: Path) -> list[Path]:
     """Return neg/*.txt and pos/*.txt; no link makes a file outside `root` a review."""
     found: list[Path] = []
-    for folder in (root / label for label in _FOLDERS if (root / label).is_dir()):
+    for folder in (root / label for label in _FOLDERS):
         if folder.resolve() != folder:
             raise UserError(f"{folder} leads elsewhere: links are not followed")
-        texts = [
-            entry
-            for entry in os.scandir(folder)
-            if entry.name.endswith(".txt") and not tables.is_left_behind(entry.name)
-        ]
-        for entry in texts:
-            if not entry.is_file(follow_symlinks=False):
-                raise UserError(f"{entry.path} is not a file (links are not followed): remove it")
-        found += sorted(map(Path, texts), key=_review_number)
+        texts = [file for file in folder.glob("*.txt") if not tables.is_left_behind(file.name)]
+        for file in texts:
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise UserError(f"{file} is not a file (links are not followed): remove it")
+        found += sorted(texts, key=_review_number)
     return found
 
 

@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import zlib
-from collections import Counter
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,11 +20,7 @@ Row = dict[str, Any]
 Item = TypeVar("Item")
 
 MAX_CHARACTERS = 16 * 2**20  # in one row: far above any review, far below what fills memory
-_MARKS = {
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
+_MARKS = {BOM_UTF8: "utf-8-sig", BOM_UTF16_LE: "utf-16", BOM_UTF16_BE: "utf-16"}
 
 
 def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iterator[Row]:
@@ -61,7 +57,7 @@ def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iter
 def read_text(path: Path, encoding: str) -> str:
     """Return the content of a text file."""
     with _open(path) as file:
-        return "".join(Lines(file, str(path), encoding, newline=None))
+        return "".join(Lines(file, str(path), encoding))
 
 
 def ending_of(name: str) -> str:
@@ -106,74 +102,56 @@ def _open(path: Path) -> Iterator[Any]:
         yield file
 
 
-_NAME_IT = "name its encoding with --data.encoding (predict: --encoding), for example"
-_NO_TEXT = f"it is no text, or UTF-16 without a byte order mark: {_NAME_IT} utf-16-le"
-
-
 class Lines:
     """The decoded lines of a binary file; a byte order mark wins over `encoding`.
 
     Attributes:
         held: Characters read since it was last set to 0: never more than `MAX_CHARACTERS`.
-        number: The lines read.
-        last: The one read last.
     """
 
-    def __init__(self, file: Any, name: str, encoding: str, newline: str | None = "\n") -> None:
-        self.name, self.encoding = name, encoding
-        self.number = self.held = 0
-        self.last = ""
-        self._file, self._newline = file, newline
+    def __init__(self, file: Any, name: str, encoding: str) -> None:
+        self._file, self._name, self._encoding = file, name, encoding
+        self._number = self.held = 0
 
     def __iter__(self) -> Iterator[str]:
-        is_ascii = True
+        encoding = self._encoding
         try:
             for mark, marked in _MARKS.items():
                 if self._file.peek(3).startswith(mark):
-                    self.encoding = marked
-            with io.TextIOWrapper(self._file, self.encoding, newline=self._newline) as lines:
+                    encoding = marked
+            with io.TextIOWrapper(self._file, encoding, newline="") as lines:
                 while line := lines.readline(MAX_CHARACTERS + 1):
-                    self.number += 1
+                    if self._number == 0 and "\0" in line:  # UTF-16 can pass for UTF-8
+                        raise UnicodeError("zero bytes")
+                    self._number += 1
                     self.held += len(line)
                     if self.held > MAX_CHARACTERS:
                         raise _too_long(self.place)
-                    if self.number == 1 and "\0" in line:
-                        raise UserError(f"{self.place}: not {self.encoding}; {_NO_TEXT}")
-                    self.last = line
-                    is_ascii &= line.isascii()
                     yield line
-        except UnicodeError as error:
-            before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
-            place = f"{self.name}, at or after line {self.number + 1}"
-            if b"\0" in before:
-                advice = _NO_TEXT
-            elif is_ascii and before.isascii():
-                advice = f"{_NAME_IT} cp1252 if it is from Windows in Western Europe"
-            else:  # cp1252 would make nonsense of the others
-                advice = "other characters before it are: mend the line"
-            raise UserError(f"{place}: not {self.encoding}; {advice}") from error
-        except (LookupError, ValueError) as error:
-            raise UserError(f"unknown encoding {self.encoding!r}: try utf-8 or cp1252") from error
+        except (LookupError, ValueError) as error:  # no such encoding, or bytes outside it
+            raise UserError(
+                f"{self._name}, at or after line {self._number + 1}: not {encoding} "
+                f"({error!s:.200}); mend the line, or name the file's encoding with "
+                "--data.encoding (predict: --encoding), for example cp1252 or utf-16-le"
+            ) from error
 
     @property
     def place(self) -> str:
-        return f"{self.name}, line {self.number}"
+        """The line read last."""
+        return f"{self._name}, line {self._number}"
 
 
 def _read_csv(file: Any, name: str, encoding: str, separators: str = ",;\t|") -> Iterator[Row]:
     """Read a table with the first of `separators` that is in its header line."""
     csv.field_size_limit(MAX_CHARACTERS)
-    lines = Lines(file, name, encoding, newline="")
+    lines = Lines(file, name, encoding)
     rest = iter(lines)
     header = next(filter(str.strip, rest), "")
-    if header[:5] in [f"sep={mark}" for mark in separators]:  # a line for Excel alone
-        separators, header = header[4], next(rest, "")
     separator = next((mark for mark in separators if mark in header), separators[0])
     rows = csv.reader(chain([header], rest), delimiter=separator, strict=True)
     try:
         columns = next(rows)
         _check_columns(columns, name)
-        lines.held = 0
         for cells in rows:
             lines.held = 0  # counts over all lines of a row
             if len(cells) == len(columns):
@@ -184,15 +162,10 @@ def _read_csv(file: Any, name: str, encoding: str, separators: str = ",;\t|") ->
                     f"header line; quote texts that hold {separator!r}"
                 )
     except csv.Error as error:
-        advice = 'a quote within a quoted text is written twice, ""'
-        if '\\"' in lines.last:
-            advice += (
-                rf"; if yours are written \", double them: import pandas; "
-                rf"pandas.read_csv({name!r}, sep={separator!r}, encoding={lines.encoding!r}, "
-                r"escapechar='\\', dtype=str, keep_default_na=False)"
-                ".to_csv('doubled.csv', index=False)"
-            )
-        raise UserError(f"{lines.place}: broken CSV, {error}; {advice}") from error
+        raise UserError(
+            f"{lines.place}: broken CSV, {error}; a quote within a quoted text is written twice, "
+            r'"", not \"'
+        ) from error
 
 
 def _read_jsonl(file: Any, name: str, encoding: str) -> Iterator[Row]:
@@ -236,10 +209,9 @@ def _too_long(place: str) -> UserError:
     return UserError(f"{place}: longer than {MAX_CHARACTERS:,} characters")
 
 
-def _check_columns(columns: Iterable[str], name: str) -> None:
-    for column, count in Counter(columns).most_common(1):
-        if count > 1:
-            raise UserError(f"{name}: more than one column {column!r:.80}")
+def _check_columns(columns: list[str], name: str) -> None:
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{name}: two columns have the same name: {short_repr(columns)}")
 
 
 READERS: dict[str, Callable[[Any, str, str], Iterator[Row]]] = {
