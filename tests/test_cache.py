@@ -121,11 +121,11 @@ def test_a_killed_build_leaves_nothing_that_looks_complete(corpus: Path) -> None
         time.sleep(0.05)
     process.kill()
     process.join()
-    unfinished = [path for path in folders(Path("own")) if cache.damage_in(path)]
+    unfinished = [path for path in folders(Path("own")) if not cache.is_whole(path)]
     assert [path.name.startswith(".") for path in unfinished] == [True]
     # the dead process's lock does not hold it up
     preparation(Path("corpus.csv"), Path("own")).open()
-    assert not any(cache.damage_in(path) for path in folders(Path("own")))
+    assert all(cache.is_whole(path) for path in folders(Path("own")))
 
 
 def test_two_processes_build_once(corpus: Path) -> None:

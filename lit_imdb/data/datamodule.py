@@ -1,5 +1,6 @@
 """The LightningDataModule: it chooses the source, has it prepared once and hands out batches."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lit_imdb.data import cache, hub
+from lit_imdb.data import hub
 from lit_imdb.data.loader import BatchLoader, Split
 from lit_imdb.data.prepare import Preparation
 from lit_imdb.data.source import open_source
@@ -67,7 +68,8 @@ class ImdbDataModule(LightningDataModule):
         # They say where and how, not what: another source may have another form.
         self.save_hyperparameters(ignore=["cache_dir", *self.file_options])
         self.batch_size = batch_size
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache.default_cache_dir()
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        self.cache_dir = Path(cache_dir or f"{caches}/lit-imdb").expanduser()
         self.vocabulary: list[str] | None = None  # a checkpoint's own is set here before setup
         self.splits: dict[str, Split] = {}
         self.counts: dict[str, int] = {}
@@ -82,8 +84,7 @@ class ImdbDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Read, split, tokenise and cache the reviews, unless the cache has them."""
         if self.source == "auto":
-            is_here = self._preparation("hub").is_done() or hub.is_available()
-            self.source = "hub" if is_here else "package"
+            self.source = "hub" if hub.is_available() else "package"
         self._preparation(self.source).open()
 
     def setup(self, stage: str) -> None:

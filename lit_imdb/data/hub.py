@@ -28,35 +28,19 @@ class Hub:
         return REPOSITORY
 
     def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
-        loaded = load_cached() or _download()
+        loaded = _load()
         for split in ("train", "test"):
             for table in loaded[split].with_format("arrow").iter(1024):
                 for row in table.to_pylist():
                     yield row["text"], row["label"], split == "test"
 
 
-def load_cached() -> Any | None:
-    """Return what `datasets` has on disk, without using the network, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    readme = try_to_load_from_cache(REPOSITORY, "README.md", repo_type="dataset")
-    if not isinstance(readme, str):
-        return None  # without the slow import of datasets
-    import datasets
-
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = True
-    try:
-        return datasets.load_dataset(REPOSITORY)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError):
-        return None
-    finally:
-        datasets.config.HF_HUB_OFFLINE = before
-
-
 def is_available() -> bool:
     """Whether the Hub's reviews are on disk or can be downloaded."""
-    return load_cached() is not None or find_problem() is None
+    from huggingface_hub import try_to_load_from_cache
+
+    card = try_to_load_from_cache(REPOSITORY, "README.md", repo_type="dataset")
+    return isinstance(card, str) or find_problem() is None
 
 
 def find_problem() -> str | None:
@@ -80,14 +64,22 @@ def find_problem() -> str | None:
     return problem
 
 
-def _download() -> Any:
+def _load() -> Any:
+    """Return what `datasets` has on disk, without using the network, or downloads."""
     import datasets
 
-    advice = "use --data.source package, or a path to your own copy"
     errors = (OSError, ValueError, datasets.exceptions.DatasetsError)
-    with as_user_error(
-        f"cannot load {REPOSITORY} from the Hugging Face Hub", *errors, advice=advice
-    ):
-        if problem := find_problem():  # datasets would retry for half a minute
-            raise ConnectionError(problem)
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        return datasets.load_dataset(REPOSITORY)
+    except errors:
+        pass  # not on disk, or in part
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+    problem = f"cannot load {REPOSITORY} from the Hugging Face Hub"
+    advice = "use --data.source package, or a path to your own copy"
+    with as_user_error(problem, *errors, advice=advice):
+        if reason := find_problem():  # datasets would retry for half a minute
+            raise ConnectionError(reason)
         return datasets.load_dataset(REPOSITORY)

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_imdb.data.text import TextEncoder
-
 KEPT_BYTES = 1000  # of each held-out text, its end: what the report shows of it
 Batch = tuple[Tensor, Tensor]
 
@@ -25,13 +23,13 @@ class Split:
     """The encoded reviews of `train`, `val` or `test`, read from disk when a batch needs them.
 
     Attributes:
-        ids: int16 (N, T), or int32 with a large vocabulary.
+        ids: int32 (N, T).
         labels: int8 (N,).
     """
 
-    def __init__(self, folder: Path, name: str, encoder: TextEncoder) -> None:
+    def __init__(self, folder: Path, name: str, max_length: int) -> None:
         # "c": pages are copied when written, since torch wants writable memory
-        ids = np.memmap(folder / f"{name}.ids", encoder.dtype, "c").reshape(-1, encoder.max_length)
+        ids = np.memmap(folder / f"{name}.ids", np.int32, "c").reshape(-1, max_length)
         self.ids: Tensor = torch.from_numpy(ids)
         self.labels: Tensor = torch.from_numpy(np.fromfile(folder / f"{name}.labels", np.int8))
         self._texts = folder / f"{name}.texts"
@@ -106,8 +104,7 @@ class BatchLoader:
         self.position, self._start = self._start, 0
         for rows in islice(batches, self.position, len(self)):  # rows (B,)
             self.position += 1
-            ids = self.split.ids.index_select(0, rows)  # (B, T)
-            yield ids.int(), self.split.labels[rows].float()
+            yield self.split.ids.index_select(0, rows), self.split.labels[rows].float()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "position": self.position}

@@ -1,6 +1,6 @@
 """Read a source three times - to split it, to count words, to encode - and keep ids, not texts.
 
-Memory holds a few bytes per review and one batch of texts; ids go to disk (2 T bytes per review).
+Memory holds a few bytes per review and one batch of texts; ids go to disk (4 T bytes per review).
 
 Shapes: N reviews of the source, B of a batch, T tokens.
 """
@@ -24,7 +24,7 @@ from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder, build_vocabulary
 from lit_imdb.errors import UserError, as_user_error
 
-_FORMAT = 3  # of the files written here; raise it when they change
+_FORMAT = 4  # of the files written here; raise it when they change
 _ROW = np.dtype([("label", "i1"), ("text", "i8"), ("is_test", "?"), ("is_empty", "?")])
 
 
@@ -44,12 +44,6 @@ class Preparation:
     val_fraction: float
     vocabulary: list[str] | None = None
 
-    def is_done(self) -> bool:
-        """Return whether everything is in the cache."""
-        if cache.damage_in(self._vocabulary_folder):
-            return False
-        return not cache.damage_in(self._ids_folder(self._encoder()))
-
     def open(self) -> tuple[TextEncoder, dict[str, Split], dict[str, int]]:
         """Build what the cache does not have and open it.
 
@@ -60,12 +54,15 @@ class Preparation:
         Raises:
             UserError: The source cannot be read, or the cache not written.
         """
-        if self.vocabulary is None:
-            cache.build_once(self._vocabulary_folder, self._write_vocabulary)
-        encoder = self._encoder()
-        folder = self._ids_folder(encoder)
-        cache.build_once(folder, lambda target: self._write_ids(target, encoder))
-        splits = {name: Split(folder, name, encoder) for name in SPLITS}
+        vocabulary = self.vocabulary
+        if vocabulary is None:
+            key = [*self._key, self.vocab_size]
+            folder = cache.build_once(self.root, key, self._write_vocabulary)
+            vocabulary = json.loads((folder / "vocabulary.json").read_text())
+        encoder = TextEncoder(vocabulary, self.tokenizer, self.max_length)
+        key = [*self._key, self.max_length, vocabulary]
+        folder = cache.build_once(self.root, key, lambda target: self._write_ids(target, encoder))
+        splits = {name: Split(folder, name, self.max_length) for name in SPLITS}
         return encoder, splits, json.loads((folder / "counts.json").read_text())
 
     def batches(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
@@ -98,19 +95,6 @@ class Preparation:
         """What splits and tokens depend on."""
         reviews = [self.source.name, self.source.fingerprint(), self.val_fraction]
         return [_FORMAT, *reviews, self.tokenizer, TOKENIZERS[self.tokenizer].version]
-
-    @property
-    def _vocabulary_folder(self) -> Path:
-        return cache.folder_of(self.root, [*self._key, self.vocab_size])
-
-    def _ids_folder(self, encoder: TextEncoder) -> Path:
-        return cache.folder_of(self.root, [*self._key, encoder.max_length, encoder.vocabulary])
-
-    def _encoder(self) -> TextEncoder:
-        vocabulary = self.vocabulary or json.loads(
-            (self._vocabulary_folder / "vocabulary.json").read_text()
-        )
-        return TextEncoder(vocabulary, self.tokenizer, self.max_length)
 
     def _write_vocabulary(self, folder: Path) -> None:
         counter: Counter[str] = Counter()

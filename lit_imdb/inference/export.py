@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
-from lit_imdb.data.text import PAD_ID, UNK_ID
+from lit_imdb.data.text import PAD_ID, TOKENIZERS, UNK_ID
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_folder
 from lit_imdb.inference.card import model_card
@@ -71,7 +71,7 @@ def export(
     preprocessing = {
         "rule": RULE,
         "tokenizer": encoder.tokenizer,
-        "replace": encoder.rules,
+        "replace": TOKENIZERS[encoder.tokenizer].rules,
         "max_length": encoder.max_length,
         "pad_id": PAD_ID,
         "unk_id": UNK_ID,
