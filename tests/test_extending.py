@@ -18,7 +18,7 @@ from prepared import data_of
 from torch import nn
 
 import lit_imdb
-from lit_imdb.data.source import SOURCES, note_of
+from lit_imdb.data.source import SOURCES
 from lit_imdb.data.text import TOKENIZERS, Tokenizer
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
@@ -57,7 +57,8 @@ def test_an_added_source_and_tokenizer_train_and_test(fit: Run, run: Run, fails:
     assert encoder.tokens("A moving film!") == ["a", "o", "i", "i"]
     assert set("".join(encoder.vocabulary[2:])) <= set("aeiou")
     assert "novels" in run("test", "--accelerator", "cpu").out
-    assert note_of("novels") == ("Reviews of novels.", "CC0")
+    assert run("export", "--format", "torch", "--output", "out").status == 0
+    assert "Reviews of novels." in Path("out/MODEL_CARD.md").read_text()
     line = fails(*TINY, "--data.tokenizer", "letters")
     assert "unknown tokenizer 'letters': expected one of words, basic_english, vowels" in line
 

@@ -18,15 +18,10 @@ _MANIFEST = "manifest.json"
 
 
 def build_once(root: Path, key: Any, build: Callable[[Path], None]) -> Path:
-    """Return the folder of `key` below `root`, after `build` wrote it unless it is there, whole.
+    """Return the folder of `key` below `root`; unless it is there and whole, `build` fills it.
 
-    Of several processes one builds and the others wait. A killed build leaves nothing that looks
-    finished.
-
-    Args:
-        root: The cache.
-        key: A JSON value that names everything that changes the content.
-        build: Writes the content into the folder that it gets.
+    `key` is a JSON value that names everything that changes the content. Of several processes one
+    builds and the others wait. A killed build leaves nothing that looks finished.
 
     Raises:
         UserError: The cache cannot be written.

@@ -85,7 +85,7 @@ class ImdbDataModule(LightningDataModule):
         """Read, split, tokenise and cache the reviews, unless the cache has them."""
         if self.source == "auto":
             self.source = "hub" if hub.is_available() else "package"
-        self._preparation(self.source).open()
+        self._open_source()
 
     def setup(self, stage: str) -> None:
         """Open what `prepare_data` left on disk."""
@@ -93,7 +93,7 @@ class ImdbDataModule(LightningDataModule):
             return
         if self.trainer:  # only the first process has prepared, and may have chosen, the source
             self.source = self.trainer.strategy.broadcast(self.source)
-        encoder, self.splits, self.counts = self._preparation(self.source).open()
+        encoder, self.splits, self.counts = self._open_source()
         self.vocabulary = list(encoder.vocabulary)
         if self.hparams["source"] == "auto" and self.source == "package":
             rank_zero_warn(
@@ -134,8 +134,8 @@ class ImdbDataModule(LightningDataModule):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return BatchLoader(self.splits[name], self.batch_size, seed, rank, world, reshuffle)
 
-    def _preparation(self, source: str) -> Preparation:
+    def _open_source(self) -> tuple[TextEncoder, dict[str, Split], dict[str, int]]:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
         settings = {name: self.hparams[name] for name in names}
-        opened = open_source(source, **self.file_options)
-        return Preparation(opened, self.cache_dir, **settings, vocabulary=self.vocabulary)
+        source = open_source(self.source, **self.file_options)
+        return Preparation(source, self.cache_dir, **settings, vocabulary=self.vocabulary).open()

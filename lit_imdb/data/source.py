@@ -47,9 +47,3 @@ SOURCES: dict[str, Callable[[], Source]] = {"hub": Hub, "package": Package}
 def open_source(name: str, **file_options: str) -> Source:
     """Return the source called `name`, or the files at that path: `Files` has the options."""
     return SOURCES[name]() if name in SOURCES else Files(name, **file_options)
-
-
-def note_of(name: str) -> tuple[str, str]:
-    """Return what a model card says of a source's data and of their licence."""
-    source = open_source(name)
-    return source.note, source.licence

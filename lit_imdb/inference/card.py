@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from lit_imdb.data.source import note_of
+from lit_imdb.data.source import open_source
 from lit_imdb.inference.origin import Origin
 
 
@@ -20,8 +20,8 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
     with suppress(OSError, ValueError, IndexError, TypeError):  # a checkpoint without its run
         run = origin.path.resolve().parents[1]
         results |= json.loads((run / "results.json").read_text("utf-8"))
-    source = str(results.get("source", data["source"]))
-    note, licence = note_of(source)
+    name = str(results.get("source", data["source"]))
+    source = open_source(name)
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -34,9 +34,9 @@ def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
         seed=checkpoint["training"]["seed"],
         cells=sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"]),
         format=format,
-        film=source in ("hub", "package", "auto"),  # of others nothing is known but their name
-        source=Path(source).name,  # not the whole path: the card goes to strangers
-        note=note,
-        licence=licence,
+        film=name in ("hub", "package", "auto"),  # of others nothing is known but their name
+        source=Path(name).name,  # not the whole path: the card goes to strangers
+        note=source.note,
+        licence=source.licence,
         version=version("lit-imdb"),
     )
