@@ -45,9 +45,9 @@ def test_each_setting_that_changes_the_ids_has_its_own_cache(change: dict[str, A
     corpus.write_text("\n".join(["text,title,label,other", *rows]), encoding="utf-8")
     preparation(corpus, root).open()
     before = folders(root)
-    encoder, splits, _ = preparation(corpus, root, **change).open()
+    vocabulary, splits, _ = preparation(corpus, root, **change).open()
     assert folders(root) > before
-    assert splits["train"].ids.max() < len(encoder.vocabulary)
+    assert splits["train"].ids.max() < len(vocabulary)
 
 
 def test_a_second_start_reads_no_review_but_those_of_a_changed_file(

@@ -93,8 +93,7 @@ class ImdbDataModule(LightningDataModule):
             return
         if self.trainer:  # only the first process has prepared, and may have chosen, the source
             self.source = self.trainer.strategy.broadcast(self.source)
-        encoder, self.splits, self.counts = self._open_source()
-        self.vocabulary = list(encoder.vocabulary)
+        self.vocabulary, self.splits, self.counts = self._open_source()
         if self.hparams["source"] == "auto" and self.source == "package":
             rank_zero_warn(
                 "The Hugging Face Hub is out of reach: these are reviews of the package "
@@ -134,7 +133,7 @@ class ImdbDataModule(LightningDataModule):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return BatchLoader(self.splits[name], self.batch_size, seed, rank, world, reshuffle)
 
-    def _open_source(self) -> tuple[TextEncoder, dict[str, Split], dict[str, int]]:
+    def _open_source(self) -> tuple[list[str], dict[str, Split], dict[str, int]]:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
         settings = {name: self.hparams[name] for name in names}
         source = open_source(self.source, **self.file_options)

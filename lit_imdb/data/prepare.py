@@ -44,12 +44,12 @@ class Preparation:
     val_fraction: float
     vocabulary: list[str] | None = None
 
-    def open(self) -> tuple[TextEncoder, dict[str, Split], dict[str, int]]:
+    def open(self) -> tuple[list[str], dict[str, Split], dict[str, int]]:
         """Build what the cache does not have and open it.
 
         Returns:
-            What encoded the reviews, the encoded reviews of each split, and how many reviews were
-            `skipped` as empty and `dropped` as duplicates of a held-out text.
+            The vocabulary, the encoded reviews of each split, and how many reviews were `skipped`
+            as empty and `dropped` as duplicates of a held-out text.
 
         Raises:
             UserError: The source cannot be read, or the cache not written.
@@ -63,7 +63,7 @@ class Preparation:
         key = [*self._key, self.max_length, vocabulary]
         folder = cache.build_once(self.root, key, lambda target: self._write_ids(target, encoder))
         splits = {name: Split(folder, name, self.max_length) for name in SPLITS}
-        return encoder, splits, json.loads((folder / "counts.json").read_text())
+        return vocabulary, splits, json.loads((folder / "counts.json").read_text())
 
     def batches(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
         """Yield texts (B,), labels (B,) and splits (B,) in order."""
@@ -106,7 +106,6 @@ class Preparation:
 
     def _write_ids(self, folder: Path, encoder: TextEncoder) -> None:
         """Encode every review; held-out ones also leave the end of their text."""
-        counts = {"skipped": 0, "dropped": 0}
         for texts, labels, splits in self.batches():
             ids = encoder.encode(texts)  # (B, T)
             ends = [text.encode(errors="replace")[-KEPT_BYTES:] for text in texts]
@@ -116,6 +115,6 @@ class Preparation:
                     if (name, column) != ("train", "texts"):
                         with (folder / f"{name}.{column}").open("ab") as file:
                             file.write(values[splits == number].tobytes())
-            counts["skipped"] += int((splits == EMPTY).sum())
-            counts["dropped"] += int((splits == DROPPED).sum())
-        (folder / "counts.json").write_text(json.dumps(counts))
+        _, splits = self._labels_and_splits
+        counts = {"skipped": (splits == EMPTY).sum(), "dropped": (splits == DROPPED).sum()}
+        (folder / "counts.json").write_text(json.dumps(counts, default=int))

@@ -37,8 +37,7 @@ def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iter
     ending = ending_of(path.name)
     if ending not in READERS:
         raise UserError(
-            f"{path.name}: unknown ending {ending or '(none)'!r}, expected one of "
-            f"{', '.join(READERS)} (also .gz); a .jsonl file holds one JSON object per line"
+            f"{path.name}: unknown ending, expected one of {', '.join(READERS)} (also .gz)"
         )
     with _open(path) as file:
         for number, row in enumerate(READERS[ending](file, str(path), encoding), 1):
@@ -46,8 +45,7 @@ def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iter
             if column not in row or not isinstance(text, str | None):
                 raise UserError(
                     f"{path}, data row {number}: expected a text in the column {column!r}, found "
-                    f"{short_repr(row)}; name the column with --data.text_column (predict: "
-                    "--text_column), the label's with --data.label_column"
+                    f"{short_repr(row)}; name it with --data.text_column (predict: --text_column)"
                 )
             if len(text or "") > MAX_CHARACTERS:
                 raise _too_long(f"{path}, data row {number}")
@@ -71,7 +69,7 @@ def is_left_behind(name: str) -> bool:
 
 
 def batches_of(
-    items: Iterable[Item], size: int, length: Callable[[Any], int] = lambda text: len(text or "")
+    items: Iterable[Item], size: int, length: Callable[[Any], int] = len
 ) -> Iterator[list[Item]]:
     """Yield at most `size` items at a time, fewer when they hold `MAX_CHARACTERS` together."""
     batch: list[Item] = []

@@ -82,8 +82,8 @@ class SentimentClassifier:
 
     def stream(self, texts: Iterable[str | None], batch_size: int = 1024) -> Iterator[Prediction]:
         """Yield the same for more texts than memory holds, reading `batch_size` at a time."""
-        for batch in batches_of(iter(texts), batch_size):
-            yield from self.predict_ids(self.encoder.encode([text or "" for text in batch]))
+        for batch in batches_of((text or "" for text in texts), batch_size):
+            yield from self.predict_ids(self.encoder.encode(batch))
 
     @torch.inference_mode()
     def predict_ids(self, ids: np.ndarray) -> list[Prediction]:
