@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, Fails, Run, make_reviews, run_script, write_acl_imdb, write_csv
+from conftest import TINY, Run, make_reviews, run_script, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
 from lit_imdb.data.tables import MAX_CHARACTERS, batches_of
@@ -139,12 +139,6 @@ def test_a_table_that_cannot_be_used_is_explained(
     assert expected in line
 
 
-def test_a_name_makes_no_line_of_its_own(fails: Fails) -> None:
-    name = "sent\nerror: all is well.jsonl"
-    Path(name).write_text('{"text": "fine", "label": "x"}')
-    assert "found {'label': 'x', 'text': 'fine'}" in fails("--data.source", name, *TINY)
-
-
 # --- what is too large ---
 
 
@@ -168,16 +162,15 @@ def write_shared_cells(path: Path) -> None:
     write_table(path, column)
 
 
-TOO_LONG = "longer than 16,777,216"
-BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a cell of short lines.csv": (gigabyte(b'text,label\n"', b"a" * 1023 + b"\n"), TOO_LONG),
-    "a row of endless cells.csv": (gigabyte(b"text\n", b'"' + b"a" * 999 + b'\n",'), TOO_LONG),
-    "a line.txt": (gigabyte(b"", MEGABYTE), TOO_LONG),
-    "an endless list.jsonl": (gigabyte(b'{"text": ', b"[" * 2**20), TOO_LONG),
-    "compressed.jsonl.gz": (lambda p: p.write_bytes(gzip.compress(MEGABYTE) * 1024), TOO_LONG),
-    "a cell.parquet": (lambda p: write_table(p, ["a" * (MAX_CHARACTERS + 1)]), TOO_LONG),
-    "shared cells.parquet": (write_shared_cells, "200 rows"),
-    "pos/99_1.txt": (gigabyte(b"", MEGABYTE), TOO_LONG),
+BOMBS: dict[str, Callable[[Path], object]] = {
+    "a cell of short lines.csv": gigabyte(b'text,label\n"', b"a" * 1023 + b"\n"),
+    "a row of endless cells.csv": gigabyte(b"text\n", b'"' + b"a" * 999 + b'\n",'),
+    "a line.txt": gigabyte(b"", MEGABYTE),
+    "an endless list.jsonl": gigabyte(b'{"text": ', b"[" * 2**20),
+    "compressed.jsonl.gz": lambda path: path.write_bytes(gzip.compress(MEGABYTE) * 1024),
+    "a cell.parquet": lambda path: write_table(path, ["a" * (MAX_CHARACTERS + 1)]),
+    "pos/99_1.txt": gigabyte(b"", MEGABYTE),
+    "shared cells.parquet": write_shared_cells,
 }
 READ_ALL = """
 from lit_imdb.data.source import open_source
@@ -193,14 +186,15 @@ print(*[line.strip() for line in open("/proc/self/status") if line.startswith("V
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_a_row_of_a_gigabyte_is_refused_in_little_memory(tmp_path: Path) -> None:
     Path("pos").mkdir()
-    for name, (write, _) in BOMBS.items():
+    for name, write in BOMBS.items():
         write(Path(name))
     done = run_script(f"names = {list(BOMBS)}\n{READ_ALL}", tmp_path)
-    *lines, peak = done.out.splitlines()
-    for line, (name, (_, expected)) in zip(lines, BOMBS.items(), strict=True):
-        assert expected in line
-        assert line.startswith("UserError") == (expected == TOO_LONG)
+    for name in BOMBS:
         Path(name).unlink()
+    *refused, read, peak = done.out.splitlines()
+    assert len(refused) == len(BOMBS) - 1
+    assert all(re.match("UserError.*longer than 16,777,216", line) for line in refused), refused
+    assert read == "200 rows"
     assert int(peak.split()[1]) < 600 * 1024, peak
 
 
@@ -241,12 +235,11 @@ def test_the_acl_layout_in_another_encoding_says_which_flag() -> None:
     ("place", "plant", "said"),
     [
         ("train/neg/99_1.txt", lambda path: path.symlink_to("/etc/hostname"), "is not a file"),
-        ("train/neg/99_1.txt", lambda path: path.symlink_to("/dev/zero"), "is not a file"),
         ("train/neg/99_1.txt", os.mkfifo, "is not a file"),
         ("train/neg/99_1.txt", Path.mkdir, "is not a file"),
         ("test", lambda path: path.symlink_to(Path("other/train").resolve()), "leads elsewhere"),
     ],
-    ids=["link", "device", "pipe", "folder", "linked folder"],
+    ids=["link", "pipe", "folder", "linked folder"],
 )
 def test_what_is_no_file_of_the_folder_is_refused(
     place: str, plant: Callable[[Path], object], said: str

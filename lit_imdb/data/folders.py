@@ -23,13 +23,8 @@ class Files:
     """The reviews at a path.
 
     A table, a folder of tables (those named test* are the test split), or a folder with
-    train|test/pos|neg/*.txt or pos|neg/*.txt.
-
-    Args:
-        name: The path.
-        text_column: The column of the tables that holds the review.
-        label_column: The column of the tables that holds its label.
-        encoding: Of text files without a byte order mark.
+    train|test/pos|neg/*.txt or pos|neg/*.txt. `name` is the path; see `ImdbDataModule` for the
+    others.
     """
 
     name: str

@@ -26,10 +26,7 @@ _MARKS = {BOM_UTF8: "utf-8-sig", BOM_UTF16_LE: "utf-16", BOM_UTF16_BE: "utf-16"}
 def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iterator[Row]:
     """Yield the rows of a file as column -> value; a .txt file has one row per line, `text`.
 
-    Args:
-        path: The file.
-        encoding: Of text without a byte order mark.
-        column: The column of the reviews: each value is a text or None.
+    Each value of `column` is a text or None; a byte order mark wins over `encoding`.
 
     Raises:
         UserError: An unknown ending, text in another encoding, a broken line, no such column.
