@@ -47,7 +47,7 @@ def write_ids(path: Path, cache: Path) -> None:
     arrays = {}
     for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
         ids, labels = zip(*loader, strict=True)
-        arrays[f"{split}_ids"] = torch.cat(ids).int().numpy()  # (N, T)
+        arrays[f"{split}_ids"] = torch.cat(ids).numpy()  # (N, T)
         arrays[f"{split}_labels"] = torch.cat(labels).float().numpy()  # (N,)
     np.savez(path, **arrays)
 

@@ -37,7 +37,7 @@ def test_validation_and_test_drop_no_review_and_keep_the_order(data: ImdbDataMod
     for name, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
         batches = list(loader)
         assert len(batches) == len(loader)
-        assert torch.equal(torch.cat([ids for ids, _ in batches]), data.splits[name].ids.int())
+        assert torch.equal(torch.cat([ids for ids, _ in batches]), data.splits[name].ids)
         assert torch.equal(torch.cat([y for _, y in batches]), data.splits[name].labels.float())
 
 

@@ -1,7 +1,7 @@
 """IMDB's reviews from the Hugging Face Hub, with its own test split."""
 
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lit_imdb.errors import as_user_error
@@ -47,19 +47,26 @@ def find_problem() -> str | None:
     """Return why the Hub does not answer within `TIMEOUT` seconds, or None if it does."""
     from huggingface_hub import HfApi
 
-    # In a thread, since the timeout of HfApi does not cover name resolution.
-    thread = ThreadPoolExecutor(1)
-    try:
-        thread.submit(HfApi().dataset_info, REPOSITORY, timeout=TIMEOUT).result(TIMEOUT)
-        return None
-    except Exception as error:  # whatever the transport raises, it means "no"
-        return str(error).partition("\n")[0] or type(error).__name__
-    finally:
-        thread.shutdown(wait=False)
+    problem: str | None = f"no answer within {TIMEOUT:.0f} s"
+
+    def ask() -> None:
+        nonlocal problem
+        try:
+            HfApi().dataset_info(REPOSITORY, timeout=TIMEOUT)
+            problem = None
+        except Exception as error:  # whatever the transport raises, it means "no"
+            problem = str(error).partition("\n")[0] or type(error).__name__
+
+    # In a thread, since the timeout of HfApi does not cover name resolution; a daemon, since the
+    # program's end must not wait for it.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    return problem
 
 
 def _load() -> Any:
-    """Return what `datasets` has on disk, without using the network, or downloads."""
+    """Return what `datasets` has on disk, or download it."""
     import datasets
 
     errors = (OSError, ValueError, datasets.exceptions.DatasetsError)

@@ -111,7 +111,7 @@ class SentimentClassifier:
         ]
 
     def _tensor(self, ids: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(ids).int().to(next(self.net.parameters()).device)
+        return torch.from_numpy(ids).to(next(self.net.parameters()).device)
 
 
 def _prediction(probability: float, words: int, unknown: int) -> Prediction:

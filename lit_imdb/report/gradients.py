@@ -34,7 +34,7 @@ def measure(net: SentimentRNN, split: Split) -> tuple[Tensor, dict[str, float]]:
         rows = torch.arange(len(split.labels))
     rows = rows[torch.linspace(0, len(rows) - 1, min(_REVIEWS, len(rows))).long()]
     device = net.head.weight.device
-    ids, labels = split.ids[rows].int().to(device), split.labels[rows].to(device)  # (B, T), (B,)
+    ids, labels = split.ids[rows].to(device), split.labels[rows].to(device)  # (B, T), (B,)
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone())  # (B, T, E)
         states = hidden_states(net.cells, embedded, [None] * len(net.cells), padding_of(ids))

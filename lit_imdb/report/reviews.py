@@ -26,7 +26,7 @@ _SENTENCES = (
 
 def sentences(net: SentimentRNN, encoder: TextEncoder) -> Table:
     """Return the hand-written sentences, each with its answer."""
-    ids = torch.from_numpy(encoder.encode([text for *_, text in _SENTENCES])).int()
+    ids = torch.from_numpy(encoder.encode([text for *_, text in _SENTENCES]))
     with torch.no_grad():
         logits = net(ids.to(next(net.parameters()).device), [None] * len(net.cells))
     probabilities = torch.sigmoid(logits.float()).tolist()
@@ -40,7 +40,7 @@ def sentences(net: SentimentRNN, encoder: TextEncoder) -> Table:
 def mistakes(net: SentimentRNN, encoder: TextEncoder, answers: Answers) -> Table:
     """Return the surest wrong answers, with the influence of each word read."""
     chosen = answers.mistakes()
-    ids = answers.split.ids[answers.rows[chosen]].int()  # (N, T)
+    ids = answers.split.ids[answers.rows[chosen]]  # (N, T)
     influence = influences(net, ids.to(next(net.parameters()).device)).tolist()  # (N, T)
     rows: list[list[str | Words]] = []
     for place, values in zip(chosen, influence, strict=True):
