@@ -44,7 +44,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     headers = {**_SAFE, "Content-Security-Policy": _policy(page)}
     path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
     origin = replace(classifier.origin, path=path)
-    page = page.replace("{{model}}", html.escape(f"{origin}. {origin.warning}"))
+    page = page.replace("{{model}}", html.escape(str(origin)))
     health = {
         "model": path.as_posix(),
         "source": origin.source,

@@ -1,6 +1,7 @@
 """`python train.py export`: a folder with everything that another program needs to use a model."""
 
 import json
+import sys
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -92,4 +93,4 @@ def export(
                 # half of a surrogate pair is no UTF-8 and becomes an escape
                 (temporary / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     print(f'{folder}: model, vocabulary, card; try: python {folder}/example.py "I loved it"')
-    origin.announce()
+    print(origin, file=sys.stderr)

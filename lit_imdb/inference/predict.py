@@ -56,7 +56,7 @@ def predict(
         _label_file(classifier, Input(file, classifier.encoder, text_column, encoding), output)
     for one in text or ():
         _show(classifier, one)
-    classifier.origin.announce()
+    print(classifier.origin, file=sys.stderr)
 
 
 def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | None) -> None:

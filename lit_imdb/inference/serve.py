@@ -2,6 +2,7 @@
 
 import gc
 import socket
+import sys
 
 from jsonargparse.typing import PositiveInt
 
@@ -53,7 +54,7 @@ def serve(
     # for the client's acknowledgement of its header.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     print(f"http://{host}:{listener.getsockname()[1]} (Ctrl-C stops)", flush=True)
-    classifier.origin.announce()
+    print(classifier.origin, file=sys.stderr)
     config = uvicorn.Config(
         make_app(classifier, names),
         http=LimitedProtocol,
