@@ -129,6 +129,7 @@ def test_only_this_machines_own_names_are_answered(server: Server) -> None:
 def test_as_much_as_is_allowed_is_answered_and_more_is_not(server: Server) -> None:
     assert len(ask(server, {"texts": ["good"] * 1000})[1]["predictions"]) == 1000
     assert ask(server, {"text": "a " * (2**19 - 20)})[0] == 200
+    assert ask(server, {"text": "a " * 2**19})[0] == 413
     with connect(server) as connection:  # a body of unstated length, of which the end never comes
         body = b"%x\r\n%s\r\n" % (2**20 + 1, b"x" * (2**20 + 1))
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body)
@@ -185,7 +186,7 @@ def test_what_waits_is_answered_together_and_what_is_too_much_refused(best: Path
 
     async def ask_at_once() -> list[Any]:
         batches = Batches(classifier)
-        waiting = (batches.answer(texts, size=0) for _ in range(fit + 1))
+        waiting = (batches.predict(texts, size=0) for _ in range(fit + 1))
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     *answers, refusal = asyncio.run(ask_at_once())

@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -25,11 +25,6 @@ from lit_imdb.inference.classifier import SentimentClassifier
 MAX_BYTES = 2**20  # of a request's body
 MAX_TEXTS = 1000
 _EXPECTED = 'expected {"text": "...", "explain": true or false} or {"texts": ["...", ...]}'
-_SAFE = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
@@ -41,7 +36,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     """
     batches = Batches(classifier)
     page = files("lit_imdb.inference").joinpath("page.html").read_text("utf-8")
-    headers = {**_SAFE, "Content-Security-Policy": _policy(page)}
+    headers = {"Content-Security-Policy": _policy(page)}
     path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
     origin = replace(classifier.origin, path=path)
     page = page.replace("{{model}}", html.escape(str(origin)))
@@ -56,13 +51,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
         content_type = request.headers.get("content-type", "").partition(";")[0]
         if content_type != "application/json":  # a form on another site cannot send this type
             raise HTTPException(415, "expected Content-Type: application/json")
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                expected = f"the body is too large: expected at most {MAX_BYTES:,} bytes"
-                raise HTTPException(413, expected, {"Connection": "close"})
-        return _json(await _respond(batches, bytes(body)))
+        return _json(await _respond(batches, await request.body()))
 
     return Starlette(
         routes=[
@@ -72,6 +61,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
         exception_handlers={HTTPException: _refuse},
+        max_body_size=MAX_BYTES,
     )
 
 
@@ -82,12 +72,15 @@ async def _respond(batches: Batches, body: bytes) -> dict[str, Any]:
         raise HTTPException(400, f"the body is no JSON: {_EXPECTED}") from None
     match request:
         case {"text": str(text), **others} if others in ({}, {"explain": True}, {"explain": False}):
-            return (await batches.answer([text], len(body), bool(others.get("explain"))))[0]
+            (answer,) = await batches.predict([text], len(body))
+            words = {"words": await batches.explain(text)} if others.get("explain") else {}
+            return {**asdict(answer), **words}
         case {"texts": [*texts], **others} if not others:
             if len(texts) > MAX_TEXTS:
                 raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
             if all(isinstance(text, str) for text in texts):
-                return {"predictions": await batches.answer(texts, len(body))}
+                answers = await batches.predict(texts, len(body))
+                return {"predictions": [asdict(answer) for answer in answers]}
     raise HTTPException(400, _EXPECTED)
 
 
@@ -97,8 +90,7 @@ async def _refuse(request: Request, error: Any) -> Response:
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
     # Not starlette's JSONResponse: it cannot send half a surrogate pair, which JSON may bring.
-    text = json.dumps(content) + "\n"
-    return Response(text, status, {**_SAFE, **(headers or {})}, "application/json")
+    return Response(json.dumps(content) + "\n", status, headers, "application/json")
 
 
 def _policy(page: str) -> str:

@@ -3,7 +3,7 @@
 Shapes: B reviews, T tokens.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -95,20 +95,11 @@ class SentimentClassifier:
 
     def explain(self, text: str) -> list[tuple[str, float]]:
         """Return the words read, each with its influence: see `model.attribution`."""
-        return self.explain_each([text])[0]
-
-    def explain_each(self, texts: Sequence[str]) -> list[list[tuple[str, float]]]:
-        """Return the same for several texts, with (B, T, E) values in memory."""
-        tokens = [self.encoder.tokens(text) for text in texts]
-        longest = max(map(len, tokens), default=0)
-        if not longest:
-            return [[] for _ in texts]
-        ids = self.encoder.encode(texts)[:, -longest:]  # (B, T)
-        rows = influences(self.net, self._tensor(ids)).tolist()  # (B, T)
-        return [
-            list(zip(words, row[longest - len(words) :], strict=True))
-            for words, row in zip(tokens, rows, strict=True)
-        ]
+        words = self.encoder.tokens(text)
+        if not words:
+            return []
+        ids = self.encoder.encode([text])[:, -len(words) :]  # (1, T)
+        return list(zip(words, influences(self.net, self._tensor(ids))[0].tolist(), strict=True))
 
     def _tensor(self, ids: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(ids).to(next(self.net.parameters()).device)

@@ -1,6 +1,5 @@
 """`python train.py serve`: a page and a JSON endpoint for a trained model."""
 
-import gc
 import socket
 import sys
 
@@ -44,7 +43,6 @@ def serve(
     classifier = load(ckpt_path, device)
     classifier.predict("film")  # compiles, or loads what is compiled: not while a client waits
     classifier.explain("film")
-    gc.freeze()  # collections, the last one at exit too, need not go through all the imports
     # A page elsewhere may point its own name at this machine; only these names are answered.
     names = ["127.0.0.1", "localhost"] if host in ("127.0.0.1", "localhost") else ["*"]
     advice = "choose another with --port, or --port 0 for any that is free"
@@ -64,5 +62,10 @@ def serve(
         access_log=False,
         log_level="critical",  # neither requests nor errors, which could quote a review
         server_header=False,
+        headers=[
+            ("Cache-Control", "no-store"),
+            ("Referrer-Policy", "no-referrer"),
+            ("X-Content-Type-Options", "nosniff"),
+        ],
     )
     uvicorn.Server(config).run(sockets=[listener])
