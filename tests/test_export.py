@@ -20,9 +20,7 @@ from lit_imdb.inference.export import export
 from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.origin import Origin
 from lit_imdb.inference.torch_program import write_torch
-from lit_imdb.model.network import SentimentRNN
 from lit_imdb.model.ngrams import NGrams
-from lit_imdb.training.checkpoint import read_checkpoint
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -153,19 +151,21 @@ def test_card_has_the_metrics_of_the_run_and_only_the_name_of_own_reviews(
 def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
     best: Path, trained: Trained
 ) -> None:
-    checkpoint, last = read_checkpoint(best), trained.run / "checkpoints/last.ckpt"
-    alone = model_card(Origin(Path("alone.ckpt")), checkpoint, "torch")
+    def card(origin: Origin) -> str:
+        return model_card(lit_imdb.SentimentClassifier(net, encoder, origin), "model.pt2")
+
+    classifier, last = lit_imdb.load(best), trained.run / "checkpoints/last.ckpt"
+    net, encoder = classifier.net, classifier.encoder
+    alone = card(Origin(Path("alone.ckpt")))
     assert "validation accuracy unknown" in alone
     assert "Unknown: the run's results.json was not beside the checkpoint" in alone
     assert "warning" not in alone
-    assert "close to guessing" in model_card(Origin(Path("a"), 0.51), checkpoint, "torch")
-    card = model_card(Origin(last), read_checkpoint(last), "torch")
-    assert "**not** of the exported `last.ckpt`" in card
+    assert "close to guessing" in card(Origin(Path("a"), 0.51))
+    assert "**not** of the exported `last.ckpt`" in card(Origin(last))
     for source in ("hub", "package", "auto"):
-        checkpoint["datamodule_hyper_parameters"]["source"] = source
-        card = model_card(Origin(Path("alone.ckpt")), checkpoint, "torch")
-        assert card.startswith("# IMDB sentiment")
-        assert "It learned from English film reviews with a clear verdict" in card
+        film = card(Origin(Path("alone.ckpt"), source=source))
+        assert film.startswith("# IMDB sentiment")
+        assert "It learned from English film reviews with a clear verdict" in film
 
 
 def test_existing_folder_is_refused_and_left_alone(fails: Fails, best: Path) -> None:
@@ -178,9 +178,7 @@ def test_existing_folder_is_refused_and_left_alone(fails: Fails, best: Path) -> 
 def test_other_cells_are_not_exported(
     cell: nn.Module, fails: Fails, best: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net = SentimentRNN(60, 6, 5)
-    net.add_module("cell1", cell)
-    monkeypatch.setattr(
-        "lit_imdb.inference.export.load_network", lambda file: (read_checkpoint(file), net)
-    )
+    classifier = lit_imdb.load(best)
+    classifier.net.add_module("cell1", cell)
+    monkeypatch.setattr("lit_imdb.inference.export.load", lambda file: classifier)
     assert f"cannot export {type(cell).__name__}" in fails("export", "--ckpt_path", best)

@@ -1,4 +1,4 @@
-"""The model card of an exported model, filled from its checkpoint and its run."""
+"""The texts of an exported model: its card, which tells of its run, and the example."""
 
 import json
 from contextlib import suppress
@@ -10,33 +10,38 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from lit_imdb.data.source import open_source
-from lit_imdb.inference.origin import Origin
+from lit_imdb.inference.classifier import SentimentClassifier
 
 
-def model_card(origin: Origin, checkpoint: dict[str, Any], format: str) -> str:
-    """Fill in card.md from a checkpoint and the `results.json` two folders up, its run's."""
-    data = checkpoint["datamodule_hyper_parameters"]
-    results: dict[str, Any] = {"reviews": {}, "test_acc": None, "git_commit": None}
+def model_card(classifier: SentimentClassifier, model: str) -> str:
+    """Fill in card.md for a classifier whose network is the file `model`.
+
+    What is known of its run stands in `results.json`, two folders above the checkpoint.
+    """
+    origin = classifier.origin
+    results: dict[str, Any] = {"source": origin.source, "reviews": {}, "test_acc": None}
     with suppress(OSError, ValueError, IndexError, TypeError):  # a checkpoint without its run
         run = origin.path.resolve().parents[1]
         results |= json.loads((run / "results.json").read_text("utf-8"))
-    name = str(results.get("source", data["source"]))
-    source = open_source(name)
+    name = str(results["source"])
+    return fill_in(
+        "card.md",
+        origin=origin,
+        results=results,
+        net=classifier.net,
+        encoder=classifier.encoder,
+        model=model,
+        film=name in ("hub", "package", "auto"),  # of others nothing is known but their name
+        name=Path(name).name,  # not the whole path: the card goes to strangers
+        source=open_source(name),
+        version=version("lit-imdb"),
+    )
+
+
+def fill_in(template: str, **values: Any) -> str:
+    """Return a file of this folder with its Jinja tags replaced."""
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    card = files("lit_imdb.inference").joinpath("card.md").read_text("utf-8")
-    return environment.from_string(card).render(
-        origin=origin,
-        results=results,
-        data=data,
-        model=checkpoint["hyper_parameters"],
-        seed=checkpoint["training"]["seed"],
-        cells=sum(name.endswith(".weight_hh") for name in checkpoint["state_dict"]),
-        format=format,
-        film=name in ("hub", "package", "auto"),  # of others nothing is known but their name
-        source=Path(name).name,  # not the whole path: the card goes to strangers
-        note=source.note,
-        licence=source.licence,
-        version=version("lit-imdb"),
-    )
+    text = files("lit_imdb.inference").joinpath(template).read_text("utf-8")
+    return environment.from_string(text).render(values)

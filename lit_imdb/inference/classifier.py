@@ -132,19 +132,6 @@ def load(
             or holds more than tensors and plain values.
     """
     file = find_checkpoint(str(path))
-    checkpoint, net = load_network(file, model)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    advice = "expected auto, cpu or cuda"
-    with as_user_error(f"no device {device}", RuntimeError, AssertionError, advice=advice):
-        net.to(device)
-    return SentimentClassifier(net, encoder_of(checkpoint), origin_of(file, checkpoint))
-
-
-def load_network(
-    file: Path, model: Callable[..., Any] | None = None
-) -> tuple[dict[str, Any], SentimentRNN]:
-    """Return a checkpoint's content and its trained network; see `load`."""
     model = model or _model_of_run(file)
     checkpoint = read_checkpoint(file, check_network=model is None)
     weights = checkpoint["state_dict"].items()
@@ -154,7 +141,12 @@ def load_network(
         if model is None:
             net.to_empty(device="cpu")
         net.load_state_dict({k.removeprefix("net."): v for k, v in weights if k.startswith("net.")})
-    return checkpoint, net
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    advice = "expected auto, cpu or cuda"
+    with as_user_error(f"no device {device}", RuntimeError, AssertionError, advice=advice):
+        net.to(device)
+    return SentimentClassifier(net, encoder_of(checkpoint), origin_of(file, checkpoint))
 
 
 def _model_of_run(file: Path) -> Callable[..., Any] | None:

@@ -2,21 +2,17 @@
 
 import json
 import sys
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Literal
 
 from lit_imdb.data.text import PAD_ID, TOKENIZERS, UNK_ID
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_folder
-from lit_imdb.inference.card import model_card
-from lit_imdb.inference.classifier import load_network
+from lit_imdb.inference.card import fill_in, model_card
+from lit_imdb.inference.classifier import load
 from lit_imdb.inference.onnx import write_onnx
-from lit_imdb.inference.origin import origin_of
 from lit_imdb.inference.torch_program import write_torch
 from lit_imdb.model.recurrence import other_than_tanh
-from lit_imdb.training.checkpoint import encoder_of, find_checkpoint
 
 RULE = (
     "Lower-case the text; apply each [pattern, replacement] of `replace` in order, as regular "
@@ -26,18 +22,6 @@ RULE = (
     "1 / (1 + exp(-logit)). A text without a known token has no answer."
 )
 _FORMATS = {"onnx": (write_onnx, "model.onnx"), "torch": (write_torch, "model.pt2")}
-_EXAMPLE = {
-    "onnx": {
-        "imports": "import numpy, onnxruntime  # numpy comes with onnxruntime",
-        "model": 'onnxruntime.InferenceSession(here / "model.onnx")',
-        "logit": 'model.run(["logits"], {"ids": numpy.array([ids], dtype="int64")})[0].item()',
-    },
-    "torch": {
-        "imports": "import torch",
-        "model": 'torch.export.load(here / "model.pt2").module()',
-        "logit": "model(torch.tensor([ids])).item()",
-    },
-}
 
 
 def export(
@@ -58,17 +42,14 @@ def export(
     folder = Path(output or f"imdb-sentiment-{format}")
     if folder.exists():
         raise UserError(f"{folder} is there already: name another folder with --output DIR")
-    path = find_checkpoint(ckpt_path)
-    checkpoint, net = load_network(path)
-    origin, encoder = origin_of(path, checkpoint), encoder_of(checkpoint)
-    own = hasattr(net.eval(), "onnx_graph")
-    other = other_than_tanh(net.cells) if net.cells or own else net
+    classifier = load(ckpt_path)
+    net, encoder = classifier.net, classifier.encoder
+    other = other_than_tanh(net.cells) if net.cells or hasattr(net, "onnx_graph") else net
     if other is not None:  # for those who change the network
         raise UserError(
             f"cannot export {type(other).__name__}: expected tanh nn.RNNCells; see lit_imdb.load"
         )
     write, model = _FORMATS[format]
-    example = files("lit_imdb.inference").joinpath("example.txt").read_text("utf-8")
     preprocessing = {
         "rule": RULE,
         "tokenizer": encoder.tokenizer,
@@ -81,8 +62,8 @@ def export(
         # a token holds no line break: every tokenizer splits there
         "vocabulary.txt": "".join(f"{token}\n" for token in encoder.vocabulary),
         "preprocessing.json": json.dumps(preprocessing, indent=2) + "\n",
-        "example.py": Template(example).substitute(_EXAMPLE[format]),
-        "MODEL_CARD.md": model_card(origin, checkpoint, format),
+        "example.py": fill_in("example.txt", format=format),
+        "MODEL_CARD.md": model_card(classifier, model),
     }
     advice = "free some space or name another folder with --output DIR"
     with as_user_error(f"cannot write {folder}", OSError, advice=advice):
@@ -93,4 +74,4 @@ def export(
                 # half of a surrogate pair is no UTF-8 and becomes an escape
                 (temporary / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     print(f'{folder}: model, vocabulary, card; try: python {folder}/example.py "I loved it"')
-    print(origin, file=sys.stderr)
+    print(classifier.origin, file=sys.stderr)
