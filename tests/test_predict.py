@@ -58,7 +58,7 @@ def test_every_row_comes_back_in_order_with_its_columns(
     assert done.out == ""
     accuracy = 100 * results_of(trained.run)["val_acc"]
     assert done.err.splitlines() == [
-        f"606 reviews, 3 of them without an answer -> {wanted}",
+        f"reviews: 606, without an answer: 3 -> {wanted}",
         f"model: {best}, validation accuracy {accuracy:.1f}%",
     ]
     answers = pandas.DataFrame(lit_imdb.load(best).predict(TEXTS))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.text import Text
 
 from lit_imdb.data.tables import Row
 from lit_imdb.errors import UserError
@@ -72,9 +71,8 @@ def _label_file(classifier: SentimentClassifier, reviews: Input, output: str | N
     with Console(stderr=True, quiet=output is None).status("") as status:
         write_answers(blocks(), output, Path(reviews.path))
     if output is not None:
-        without = f", {labels['']:,} of them without an answer" if labels[""] else ""
-        noun = "review" if labels.total() == 1 else "reviews"
-        print(f"{labels.total():,} {noun}{without} -> {output}", file=sys.stderr)
+        counts = f"reviews: {labels.total():,}, without an answer: {labels['']:,}"
+        print(f"{counts} -> {output}", file=sys.stderr)
 
 
 def _show(classifier: SentimentClassifier, text: str) -> None:
@@ -89,15 +87,6 @@ def _show(classifier: SentimentClassifier, text: str) -> None:
     ]
     strongest = sorted(words, key=lambda pair: -abs(pair[1]))[:_STRONGEST]
     unknown = f", {answer.unknown_words:.0%} unknown words" if answer.unknown_words else ""
-    show = Console(highlight=False, soft_wrap=True).print
-    show(
-        Text(answer.label, f"bold {_colour(answer.label == 'pos')}"),
-        f"(positive: {answer.probability:.1%}){unknown}",
-    )
-    show(Text(f"  read:  {' '.join(word for word, _ in words)}"))
-    moved = [Text(f"{word} {value:+.2f}", _colour(value > 0)) for word, value in strongest]
-    show("  moved:", Text(", ").join(moved))
-
-
-def _colour(is_positive: bool) -> str:
-    return "green" if is_positive else "red"
+    print(f"{answer.label} (positive: {answer.probability:.1%}){unknown}")
+    print(f"  read:  {' '.join(word for word, _ in words)}")
+    print(f"  moved: {', '.join(f'{word} {value:+.2f}' for word, value in strongest)}")
