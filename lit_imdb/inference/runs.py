@@ -25,9 +25,9 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     found = sorted(map(_read, folders), key=lambda run: run["date"] or "")
     if not found:
         raise UserError(f"no run in {folder}: train one, or name another --folder")
-    best = max((run["val_acc"] for run in found if run["val_acc"] is not None), default=None)
+    best = max(run["val_acc"] or 0 for run in found)
     for run in found:
-        run["best"] = best is not None and run["val_acc"] == best
+        run["best"] = run["val_acc"] == best
     if json:
         print(dumps(found, indent=2))
         return
