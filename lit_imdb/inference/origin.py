@@ -33,11 +33,11 @@ class Origin:
 
 
 def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
-    """Return where a checkpoint's weights come from, with the last validation of their epoch."""
+    """Return where a checkpoint's weights come from, with the accuracy of these very weights."""
     source = Path(checkpoint["datamodule_hyper_parameters"].get("source", "unknown"))
     accuracy = None
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # nothing checks History
         last = checkpoint["callbacks"]["History"]["validations"][-1]
-        if last["epoch"] > checkpoint["epoch"]:  # no other epoch has begun since
+        if last["step"] == checkpoint["global_step"]:  # otherwise training has gone on since
             accuracy = float(last["val/acc"])
     return Origin(path, accuracy, source.name)  # not where it lies

@@ -20,8 +20,8 @@ class History(Callback):
     Attributes:
         epochs: One dict per finished epoch: `seconds`, and `train/acc` and `train/loss` of its last
             log line, if it has one.
-        validations: One dict per validation: `val/acc`, `val/loss` and `epoch`, the epochs trained:
-            2 at the end of the second, 1.5 in its middle.
+        validations: One dict per validation: `val/acc`, `val/loss`, `step`, and `epoch`, the epochs
+            trained: 2 at the end of the second, 1.5 in its middle.
         seconds: Wall time of fitting, over all resumptions.
     """
 
@@ -56,7 +56,7 @@ class History(Callback):
             loop = trainer.fit_loop
             share = (loop.batch_idx + 1) / loop.max_batches
             epoch = trainer.current_epoch + (1 if share == 1 else round(share, 2))
-            self.validations.append({"epoch": epoch, **metrics})
+            self.validations.append({"epoch": epoch, "step": trainer.global_step, **metrics})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epochs.append({"seconds": time.perf_counter() - self._epoch_start, **self._line})
