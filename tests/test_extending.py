@@ -23,7 +23,7 @@ from lit_imdb.data.text import TOKENIZERS, Tokenizer
 from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import engine_for, reference
+from lit_imdb.model.recurrence import reference
 
 VOWELS = Tokenizer("vowels", version=1, rules=(("[^aeiou]+", " "),))
 
@@ -218,17 +218,6 @@ def test_a_misspelt_setting_of_a_class_is_named(fails: Fails) -> None:
     assert "weight_decay?" in fails("--optimizer", "AdamW", "--optimizer.weight_deca", "3")
     assert "--data.vocab_size" in fails("--model.vocab_size", "3")
     assert "--model: no module no" in fails("--model", "no.Where")
-
-
-def test_without_numbas_compiler_the_plain_loop_runs_and_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("lit_imdb.model.recurrence._JIT_IS_OFF", "NUMBA_DISABLE_JIT is set")
-    net = SentimentRNN(9, 3, 2).eval()
-    with pytest.warns(UserWarning, match="NUMBA_DISABLE_JIT is set: training by the plain") as told:
-        found = [engine_for("auto", torch.device("cpu"), net.cells) for _ in range(2)]
-    assert found == [reference, reference]
-    assert len(told) == 1
 
 
 def test_public_classes_can_be_copied_pickled_and_loaded(best: Path) -> None:

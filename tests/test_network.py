@@ -13,8 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.errors import UserError
 from lit_imdb.model.attribution import influences
-from lit_imdb.model.evaluation import evaluator_of
-from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.network import SentimentRNN, evaluator_of
 from lit_imdb.model.recurrence import ENGINES, padding_of
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
@@ -100,7 +99,7 @@ def test_other_cells_go_through_the_plain_loop(cell: nn.Module) -> None:
     torch.testing.assert_close(influences(net, ids), (slope * embedded).sum(2).detach())
     for net.engine in ("fused", "cudnn"):
         for use in (lambda: net(ids), lambda: evaluator_of(net)):
-            with pytest.raises(UserError, match=r"use --model\.engine reference"):
+            with pytest.raises(UserError, match=r"use --model\.engine auto"):
                 use()
 
 

@@ -17,8 +17,7 @@ from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.inference.origin import Origin, origin_of
 from lit_imdb.model.attribution import influences
-from lit_imdb.model.evaluation import evaluator_of
-from lit_imdb.model.network import SentimentRNN, network_of
+from lit_imdb.model.network import SentimentRNN, evaluator_of, network_of
 from lit_imdb.training.checkpoint import (
     encoder_of,
     find_checkpoint,

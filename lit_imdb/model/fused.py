@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lit_imdb.model import kernels
+from lit_imdb.model.recurrence import padding_of, untraced
 from lit_imdb.model.threads import run_parallel, thread_count
 
 _BLOCK = 32  # reviews: their states of one cell stay in the second-level cache
@@ -46,41 +47,47 @@ def unroll(
 
     Raises:
         IndexError: The table has no such row.
+        RuntimeError: A mask has not the shape of its input.
         TypeError: ids are no integers.
-        ValueError: A mask or a weight has not the shape or the type that its input asks for.
+        ValueError: A weight has not the shape or the type that its input asks for.
     """
-    weights = _weights(cells)
-    _check_shapes(weights, table, [None if m is None else m.shape for m in masks], len(ids))
-    states: Tensor = _Unrolled.apply(table, ids, padding, tuple(masks), at_every_word, *weights)  # type: ignore[no-untyped-call]
-    return states
+    weights = _weights(cells, table)
+    table = table.to(weights[0].dtype)
+    states: Tensor = _Unrolled.apply(table, ids, padding, masks, at_every_word, *weights)  # type: ignore[no-untyped-call]
+    return states if at_every_word else states.squeeze(1)
 
 
 class Evaluation:
-    """What `unroll` computes, without gradients, with the weights as they are now.
+    """The logits (B,) of ids (B, T), without gradients, with the weights as they are now.
 
     The embedding and the first projection become one table: what the first cell adds for a word is
     then a row to look up, and a third of the arithmetic is gone.
     """
 
     @torch.no_grad()
-    def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor) -> None:
-        weights = _weights(cells)
-        table = table.to(weights[0].dtype)
-        _check_shapes(weights, table, [None] * len(cells), 0)
+    def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor, head: nn.Module) -> None:
+        weights = _weights(cells, table)
+        dtype = weights[0].dtype
         w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
         # in 64 bits: the last digit of 32 would depend on the number of threads
-        added = nn.functional.linear(table.double(), w_ih, b_ih + b_hh).to(table.dtype)
-        self._table = _padded(added)  # (V*, H*)
-        self._words = len(table)
-        self._features = [w.shape[1] for w in weights[::4]]
-        self._hidden = len(weights[-1])
-        self._stack = [_for_forward(*cell) for cell in _by_cell(weights)]
-        unused, *others = self._stack[0]
-        self._stack[0] = unused[:0], *others  # the table has it
+        added = nn.functional.linear(table.to(dtype).double(), w_ih, b_ih + b_hh)
+        self._table = _padded(added.to(dtype))  # (V*, H*)
+        self._words, self._hidden, self._head = len(table), len(weights[-1]), head
+        self._layers = []
+        for layer, cell in enumerate(_by_cell(weights)):
+            of_input, bias, w_hh = _for_forward(*cell)
+            mask = np.ones((_BLOCK, len(of_input)), bias.dtype)
+            # the table has the first projection
+            self._layers.append((mask, of_input if layer else of_input[:0], bias, w_hh))
 
-    def last_state(self, ids: Tensor, padding: Tensor) -> Tensor:
-        """(B, H) of ids (B, T) and padding (B,); raises IndexError if the table has no such row."""
-        words, places = _checked(ids, self._words).numpy(), padding.numpy()
+    @torch.no_grad()
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Return the logits; raises IndexError if the table has no such row."""
+        logit: Tensor = self._head(untraced(self._last_state)(ids)).squeeze(1)  # (B,)
+        return logit
+
+    def _last_state(self, ids: Tensor) -> Tensor:
+        words, places = _checked(ids, self._words).numpy(), padding_of(ids).numpy()
         reviews, steps = words.shape
         blocks, dtype = _blocks(reviews), self._table.dtype
         last = np.empty((reviews, self._hidden), dtype)
@@ -88,15 +95,14 @@ class Evaluation:
         def run(number: int) -> None:
             block = blocks[number]
             below, read = self._table, words[block]
-            for features, (w_ih, bias, w_hh) in zip(self._features, self._stack, strict=True):
-                mask = np.ones((len(read), features), dtype)
-                h = np.empty((steps, _rows(len(read)), len(w_hh)), dtype)
-                kernels.forward(below, read, places[block], mask, w_ih, bias, w_hh, h)
+            for layer in self._layers:
+                h = np.empty((steps, _rows(len(read)), len(layer[-1])), dtype)
+                kernels.forward(below, read, places[block], *layer, h)
                 below, read = _as_table(h, len(read))
             last[block] = h[-1, : len(read), : self._hidden]
 
         run_parallel(run, len(blocks))
-        return torch.from_numpy(last)
+        return torch.from_numpy(last)  # (B, H)
 
 
 class _Unrolled(torch.autograd.Function):
@@ -116,8 +122,8 @@ class _Unrolled(torch.autograd.Function):
         factors, states, layers = [], [], []
         for mask, cell in zip(masks, _by_cell(weights), strict=True):
             w_ih, bias, w_hh = _for_forward(*cell)
-            factor = table.new_ones(reviews, cell[0].shape[1]) if mask is None else mask
-            factors.append(factor.to(table.dtype).contiguous())
+            factor = table.new_ones(()) if mask is None else mask.to(table.dtype)
+            factors.append(factor.expand(reviews, cell[0].shape[1]).contiguous())
             states.append(table.new_empty(len(blocks), steps, _rows(reviews), len(w_hh)))
             layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
         rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
@@ -133,10 +139,8 @@ class _Unrolled(torch.autograd.Function):
 
         run_parallel(run, len(blocks))
         ctx.save_for_backward(table, ids, padding, *factors, *states, *weights)
-        ctx.at_every_word = at_every_word
         found = states[-1] if at_every_word else states[-1][:, -1:]  # (C, T or 1, N, H*)
-        found = found.transpose(1, 2).flatten(0, 1)[:reviews, :, : len(weights[-1])].clone()
-        return found if at_every_word else found.squeeze(1)
+        return found.transpose(1, 2).flatten(0, 1)[:reviews, :, : len(weights[-1])].clone()
 
     @staticmethod
     @once_differentiable
@@ -147,24 +151,20 @@ class _Unrolled(torch.autograd.Function):
         cells = _by_cell(kept[2 * count :])
         reviews, steps = ids.shape
         blocks, size = _blocks(reviews), _rows(reviews)
-        by_token = incoming if ctx.at_every_word else incoming.unsqueeze(1)  # (B, T or 1, H)
-        coming = _into_blocks(by_token, len(blocks), size)
-        trains = any(ctx.needs_input_grad[5:])  # a loaded model's weights ask for no gradient
+        rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
+        padded = nn.functional.pad(incoming, (0, 0, 0, 0, 0, len(blocks) * size - reviews))
+        by_block = padded.view(len(blocks), size, *incoming.shape[1:])
+        coming = by_block.transpose(1, 2).contiguous()  # (C, T or 1, N, H)
         layers, sums = [], []
         for layer in reversed(range(count)):
             w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
             shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
-            grads = [
-                table.new_zeros(len(blocks), units if trains else 0, *others)
-                for units, *others in shapes
-            ]
-            wanted = steps if layer or ctx.needs_input_grad[0] else 0
-            x_grad = table.new_empty(len(blocks), wanted, size, cells[layer][0].shape[1])
+            grads = [table.new_zeros(len(blocks), *shape) for shape in shapes]
+            x_grad = table.new_empty(len(blocks), steps, size, cells[layer][0].shape[1])
             arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
             layers.append((layer, w_ih, w_hh, *arrays))
             sums.append(grads)
             coming = x_grad
-        rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
         def run(number: int) -> None:
             block = blocks[number]
@@ -177,55 +177,41 @@ class _Unrolled(torch.autograd.Function):
                 kernels.backward(above[number], h, *read_from, w_ih, w_hh, *each)
 
         run_parallel(run, len(blocks))
-        gradients: list[Tensor] = []  # empty ones where nothing trains, which autograd drops
+        gradients: list[Tensor] = []
         for (ih, hh, bias), (weight, *_) in zip(sums, reversed(cells), strict=True):
             units, features = weight.shape
             both = bias.sum(0)[:units]
             of_ih, of_hh = ih.sum(0)[:units, :features], hh.sum(0)[:units, :units]
-            gradients = [of_ih.contiguous(), of_hh.contiguous(), both, both, *gradients]
-        table_grad = None
-        if ctx.needs_input_grad[0]:
-            table_grad = torch.empty_like(table)
-            given, result, parts = coming.numpy(), table_grad.numpy(), thread_count()
-            add = kernels.sum_by_word
-            run_parallel(lambda part: add(given, words, part, parts, result), parts)
+            gradients = [of_ih, of_hh, both, both, *gradients]
+        table_grad = torch.empty_like(table)
+        given, result, parts = coming.numpy(), table_grad.numpy(), thread_count()
+        run_parallel(lambda part: kernels.sum_by_word(given, words, part, parts, result), parts)
         return table_grad, None, None, None, None, *gradients
 
 
-def _into_blocks(values: Tensor, count: int, size: int) -> Tensor:
-    """(B, T, H) as (C, T, N, H), with zeros where there is no review."""
-    reviews, steps, features = values.shape
-    padded = nn.functional.pad(values, (0, 0, 0, 0, 0, count * size - reviews))
-    return padded.view(count, size, steps, features).transpose(1, 2).contiguous()
+def _weights(cells: Sequence[nn.RNNCell], table: Tensor) -> list[Tensor]:
+    """Return the weights of all cells, one after the other.
 
-
-def _weights(cells: Sequence[nn.RNNCell]) -> list[Tensor]:
-    return [w for c in cells for w in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh)]
+    Raises:
+        ValueError: The loops, which check no index, cannot take them.
+    """
+    weights: list[Tensor] = []
+    features, dtype = table.shape[1], cells[0].weight_hh.dtype
+    for number, cell in enumerate(cells):
+        found = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        hidden = len(cell.weight_hh)
+        shapes = [(hidden, features), (hidden, hidden), (hidden,), (hidden,)]
+        if [w.shape for w in found] != shapes or any(w.dtype != dtype for w in found):
+            described = [(w.dtype, *w.shape) for w in found]
+            raise ValueError(f"cell {number} has {described}: expected {shapes} of {dtype}")
+        weights += found
+        features = hidden
+    return weights
 
 
 def _by_cell(weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
     """Return weight_ih, weight_hh, bias_ih and bias_hh of each cell."""
     return [weights[i : i + 4] for i in range(0, len(weights), 4)]
-
-
-def _check_shapes(
-    weights: Sequence[Tensor], table: Tensor, masks: Sequence[torch.Size | None], reviews: int
-) -> None:
-    """Raise `ValueError` for shapes that the loops, which check no index, cannot take."""
-    dtypes = {table.dtype, *(weight.dtype for weight in weights)}
-    if len(dtypes) > 1:
-        names = ", ".join(sorted(str(dtype) for dtype in dtypes))
-        raise ValueError(f"embedding and cells are of {names}: expected one type")
-    features = table.shape[1]
-    for number, (cell, mask) in enumerate(zip(_by_cell(weights), masks, strict=True)):
-        hidden = len(cell[1])
-        expected = [(hidden, features), (hidden, hidden), (hidden,), (hidden,)]
-        found = [tuple(w.shape) for w in cell]
-        if found != expected:
-            raise ValueError(f"cell {number} has weights {found}: expected {expected}")
-        if mask is not None and mask != (reviews, features):
-            raise ValueError(f"mask {number} is {tuple(mask)}: expected {(reviews, features)}")
-        features = hidden
 
 
 def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Array, ...]:

@@ -224,8 +224,7 @@ def forward(table, ids, padding, mask, w_ih, bias, w_hh, h):
         for n in range(end):
             row = now[n]
             if n < reviews and t < padding[n]:
-                for j in range(len(row)):
-                    row[j] = 0
+                row[:] = 0
             else:
                 for j in range(len(row)):
                     row[j] = _tanh(row[j])
@@ -241,8 +240,7 @@ def backward(
 
     Args: above: what comes from the layer above (T, N, H), or (1, N, H) to the last state alone;
         h, table, ids, padding, mask as in `forward`; w_ih* (H, E); w_hh* (H, H); w_ih_grad* (H, E),
-        w_hh_grad* (H, H), bias_grad* (H,): added to; x_grad (T, N, E): overwritten. Those that
-        nobody asks for have no rows.
+        w_hh_grad* (H, H), bias_grad* (H,): added to; x_grad (T, N, E): overwritten.
     """
     reviews, steps = ids.shape
     end = -(-reviews // ROWS) * ROWS
@@ -252,41 +250,30 @@ def backward(
     x_grad[:first] = 0
     for t in range(steps - 1, first - 1, -1):
         token = t - (steps - len(above))
-        for n in range(reviews):
-            row = g[n]
-            for j in range(len(row)):
-                row[j] = 0
-            if token >= 0:
-                coming = above[token, n]
-                for j in range(len(coming)):
-                    row[j] = coming[j]
+        g[:] = 0
+        if token >= 0:
+            g[:, : above.shape[2]] = above[token, :end]
         if t < steps - 1:
             _add_product(g, d, w_hh)
         for n in range(reviews):  # d of the padding stays 0
             slope, row, state = g[n], d[n], h[t, n]
             if t < padding[n]:
-                for j in range(len(row)):
-                    row[j] = 0
+                d[n] = 0
             else:
                 for j in range(len(row)):
                     row[j] = slope[j] * (1 - state[j] * state[j])
-                for j in range(len(bias_grad)):
+                for j in range(len(row)):
                     bias_grad[j] += row[j]
-        if len(bias_grad):
-            _gather(table, ids, t, mask, inputs)
-            _add_product(w_ih_grad, d.T, inputs)
-            if t:
-                _add_product(w_hh_grad, d.T, h[t - 1, :end])
-        if len(x_grad):
-            for n in range(end):
-                row = into[n]
-                for e in range(len(row)):
-                    row[e] = 0
-            _add_product(into, d, w_ih)
-            for n in range(reviews):
-                row, given, factor = x_grad[t, n], into[n], mask[n]
-                for e in range(len(factor)):
-                    row[e] = given[e] * factor[e]
+        _gather(table, ids, t, mask, inputs)
+        _add_product(w_ih_grad, d.T, inputs)
+        if t:
+            _add_product(w_hh_grad, d.T, h[t - 1, :end])
+        into[:] = 0
+        _add_product(into, d, w_ih)
+        for n in range(reviews):
+            row, given, factor = x_grad[t, n], into[n], mask[n]
+            for e in range(len(factor)):
+                row[e] = given[e] * factor[e]
 
 
 @_Compiled
@@ -311,9 +298,7 @@ def sum_by_word(gradients, ids, part, parts, table):
             end = word + 1
         before += cost[word]
     for word in range(first, end):
-        row = table[word]
-        for e in range(len(row)):
-            row[e] = 0
+        table[word] = 0
     size = gradients.shape[2]
     for b in range(0, len(ids), size):
         for t in range(ids.shape[1]):

@@ -18,9 +18,8 @@ from torchmetrics.classification import BinaryAccuracy
 
 from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
-from lit_imdb.model.evaluation import evaluator_of
 from lit_imdb.model.graphs import Graphs
-from lit_imdb.model.network import SentimentRNN
+from lit_imdb.model.network import SentimentRNN, check_setting, evaluator_of
 from lit_imdb.model.recipe import drop_words, loss_at_every_word
 from lit_imdb.model.recurrence import engine_for, padding_of, training_threads
 
@@ -46,12 +45,9 @@ class LitSentiment(LightningModule):
         **network: Any,
     ) -> None:
         super().__init__()
-        if not lr > 0:
-            raise UserError(f"--model.lr {lr}: expected more than 0")
-        if not 0 <= word_dropout < 1:
-            raise UserError(f"--model.word_dropout {word_dropout}: expected 0 to below 1")
-        if not word_loss >= 0:
-            raise UserError(f"--model.word_loss {word_loss}: expected at least 0")
+        check_setting("lr", lr, lr > 0, "more than 0")
+        check_setting("word_dropout", word_dropout, 0 <= word_dropout < 1, "0 to below 1")
+        check_setting("word_loss", word_loss, word_loss >= 0, "at least 0")
         self.lr, self.word_dropout, self.word_loss = lr, word_dropout, word_loss
         self.net = self.make_network(**network)
         self.save_hyperparameters({**_defaults(SentimentRNN), **_defaults(type(self.net))})
@@ -60,8 +56,7 @@ class LitSentiment(LightningModule):
         self._evaluator: Callable[[Tensor], Tensor] = self.net.forward  # for evaluation
         # sums of loss and right answers, and reviews: in checkpoints, so a resumed curve continues
         self.since_log_line: list[Tensor | float] = [0.0, 0.0, 0.0]
-        self.val_loss, self.val_acc = MeanMetric(), BinaryAccuracy()
-        self.test_loss, self.test_acc = MeanMetric(), BinaryAccuracy()
+        self.mean_loss, self.accuracy = MeanMetric(), BinaryAccuracy()  # of an evaluation
         self.fuses_adam = True
         self.logs_now = False  # whether this training step has a log line
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
@@ -109,17 +104,18 @@ class LitSentiment(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Logits (B,)."""
-        return self._evaluate(batch)
+        ids, labels = batch  # (B, T), (B,)
+        logits = self._evaluator(ids)  # (B,)
+        self.evaluated.append((logits, labels))
+        return logits
+
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val", self.val_loss, self.val_acc)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Logits (B,)."""
-        return self._evaluate(batch)
+        self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test", self.test_loss, self.test_acc)
+        self._log_evaluation("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities (B,) of a positive review."""
@@ -151,7 +147,9 @@ class LitSentiment(LightningModule):
         self.seed = checkpoint["training"]["seed"]
         self.since_log_line = checkpoint["training"]["since_log_line"]
         saved = checkpoint.get("hyper_parameters", {}).get("lr", self.lr)
-        if self.lr == saved or not self._has_own_optimizer:
+        # a subclass or the command line may have brought another optimizer
+        function = getattr(self.configure_optimizers, "__func__", None)
+        if self.lr == saved or function is not LitSentiment.configure_optimizers:
             return
         for state in checkpoint.get("optimizer_states", []):
             for group in state["param_groups"]:
@@ -173,24 +171,18 @@ class LitSentiment(LightningModule):
         self.log_dict({"train/loss": loss / reviews, "train/acc": right / reviews}, prog_bar=True)
         self.since_log_line = [0.0, 0.0, 0.0]
 
-    def _evaluate(self, batch: Batch) -> Tensor:
-        ids, labels = batch  # (B, T), (B,)
-        logits = self._evaluator(ids)  # (B,)
-        self.evaluated.append((logits, labels))
-        return logits
-
-    def _log_evaluation(self, split: str, loss: MeanMetric, accuracy: BinaryAccuracy) -> None:
+    def _log_evaluation(self, split: str) -> None:
         # batch by batch: a sum over all would depend on the number of threads in its last digit
         sums = [
             binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
             for logits, labels in self.evaluated
         ]
         logits, labels = map(torch.cat, zip(*self.evaluated, strict=True))
-        loss.update(torch.stack(sums).sum() / len(labels), weight=len(labels))
+        self.mean_loss.update(torch.stack(sums).sum() / len(labels), weight=len(labels))
         # as classes: BinaryAccuracy would take logits that all lie in [0, 1] for probabilities
-        accuracy.update((logits > 0).long(), labels.long())
-        self.log(f"{split}/loss", loss)
-        self.log(f"{split}/acc", accuracy, prog_bar=split == "val")
+        self.accuracy.update((logits > 0).long(), labels.long())
+        self.log(f"{split}/loss", self.mean_loss)
+        self.log(f"{split}/acc", self.accuracy, prog_bar=split == "val")
 
     def _mask_generator(self) -> torch.Generator:
         """Random numbers that are a function of (seed, batch, process), so a run can resume."""
@@ -204,12 +196,6 @@ class LitSentiment(LightningModule):
         due = bool(interval) and (self.global_step + 1) % interval == 0
         whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         return due and (whole or self.trainer.is_last_batch)
-
-    @property
-    def _has_own_optimizer(self) -> bool:
-        """Whether neither a subclass nor the command line has replaced `configure_optimizers`."""
-        function = getattr(self.configure_optimizers, "__func__", None)
-        return function is LitSentiment.configure_optimizers
 
     def _expect_finite(self, values: list[float]) -> None:
         """Raise `UserError` if the loss or a sum of weights is NaN or infinite."""

@@ -12,12 +12,9 @@ first, and the one that unrolls other cells too; `fused` compiles the loop for t
 Shapes: B reviews, T tokens, E features of a cell's input, H hidden units.
 """
 
-import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,21 +26,7 @@ from lit_imdb.model.threads import single_torch_thread
 
 Cells = Sequence[nn.RNNCell]
 Masks = Sequence[Tensor | None]
-
-
-class Engine(Protocol):
-    """Computes the last cell's last hidden state (B, H), or those at every word (B, T, H)."""
-
-    def __call__(
-        self,
-        cells: Cells,
-        inputs: Tensor,
-        masks: Masks,
-        padding: Tensor,
-        at_every_word: bool = False,
-    ) -> Tensor:
-        """Unroll; `hidden_states` describes the arguments."""
-        ...
+Engine = Callable[..., Tensor]  # called like `reference`
 
 
 def padding_of(ids: Tensor) -> Tensor:
@@ -107,7 +90,6 @@ def fused_words(
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import unroll  # numba takes a moment to import
 
-    table = table.to(cells[0].weight_ih.dtype)
     states: Tensor = untraced(unroll)(cells, table, ids, masks, padding, at_every_word)
     return states
 
@@ -118,7 +100,6 @@ def untraced(function: Any) -> Any:
     return torch.compiler.disable(function) if compiling else function  # type: ignore[no-untyped-call]
 
 
-_JIT_IS_OFF = "NUMBA_DISABLE_JIT is set" if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" else ""
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
 
 
@@ -132,33 +113,21 @@ def engine_for(name: str, device: torch.device, cells: Cells) -> Engine:
     if name == "auto":
         chosen = {"cpu": "fused", "cuda": "cudnn"}.get(device.type, "reference")
     misfit = _misfit(chosen, device, cells)
-    if misfit is None:
-        return ENGINES[chosen]
-    if name == "auto":
-        if chosen == "fused" and _JIT_IS_OFF:
-            _warn_once(f"{_JIT_IS_OFF}: training by the plain loop")
-        return reference
-    raise UserError(f"--model.engine {name}: expected {misfit}")
+    if misfit and name != "auto":
+        raise UserError(f"--model.engine {name}: expected {misfit}; use --model.engine auto")
+    return reference if misfit else ENGINES[chosen]
 
 
-@cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
-
-
-def _misfit(name: str, device: torch.device, cells: Cells) -> str | None:
-    if name == "fused" and _JIT_IS_OFF:
-        return f"numba to compile, but {_JIT_IS_OFF}; use --model.engine auto"
+def _misfit(name: str, device: torch.device, cells: Cells) -> str:
+    """Return what an engine expects and finds instead, if it cannot compute these cells."""
     other = other_than_tanh(cells)
     if other is not None and name != "reference":
-        return f"tanh nn.RNNCells, not {other}; for these cells use --model.engine reference"
+        return f"tanh nn.RNNCells, not {other}"
     if name == "fused" and device.type != "cpu":
-        return f"a CPU, not {device.type}; use --model.engine auto"
-    if name == "fused" and cells and cells[0].weight_hh.dtype not in (torch.float32, torch.float64):
-        return (
-            f"float32 or float64 weights, not {cells[0].weight_hh.dtype}; use --model.engine auto"
-        )
-    return None
+        return f"a CPU, not {device.type}"
+    if name == "fused" and cells[0].weight_hh.dtype not in (torch.float32, torch.float64):
+        return f"float32 or float64 weights, not {cells[0].weight_hh.dtype}"
+    return ""
 
 
 def training_threads(engine: Engine) -> AbstractContextManager[None]:

@@ -32,25 +32,13 @@ def thread_count() -> int:
 
 def run_parallel(task: Callable[[int], None], count: int) -> None:
     """Run task(0), ... task(count - 1), shared among the threads; return when all have ended."""
-    threads = max(1, min(thread_count(), count))
-
-    def worker(first: int) -> None:
-        for number in range(first, count, threads):
-            task(number)
-
-    others = [_pool().submit(worker, first) for first in range(1, threads)]
-    try:
-        worker(0)
-    finally:
-        errors = [other.exception() for other in others]  # waits for each
-    for error in errors:
-        if error is not None:
-            raise error
+    for _ in _pool(thread_count()).map(task, range(count)):
+        pass  # an error of a task is raised here
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fused")
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="fused")
 
 
 if hasattr(os, "register_at_fork"):
