@@ -35,15 +35,10 @@ def unroll(
     padding: Tensor,
     at_every_word: bool = False,
 ) -> Tensor:
-    """The last hidden state (B, H) of the last cell, where the first reads rows of a table.
+    """The last hidden state (B, H) of the last cell, where the first reads rows of a table (V, E).
 
-    Args:
-        cells: The stack; each reads the hidden states of the one before.
-        table: (V, E).
-        ids: Row numbers (B, T).
-        masks: See `recurrence.hidden_states`.
-        padding: See there.
-        at_every_word: Return the states at every token (B, T, H).
+    The rows have the numbers `ids` (B, T). Of the other arguments see `recurrence.hidden_states`;
+    `at_every_word` asks for the states at every token (B, T, H).
 
     Raises:
         IndexError: The table has no such row.

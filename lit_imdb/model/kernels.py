@@ -23,15 +23,11 @@ NUMBERS = 16  # a row is a multiple of so many numbers, whatever the processor's
 ROWS = 8  # of a tile, whose sums all stay in registers; it divides NUMBERS
 
 
-def _lanes() -> int:
-    """Numbers in a vector: as many float32 as a register holds, so that a tile needs 8 of them."""
-    try:
-        return 16 if binding.get_host_cpu_features().get("avx512f") else 8
-    except RuntimeError:  # LLVM does not know this platform's features
-        return 8
-
-
-LANES = _lanes()
+try:
+    _wide = binding.get_host_cpu_features().get("avx512f")
+except RuntimeError:  # LLVM does not know this platform's features
+    _wide = False
+LANES = 16 if _wide else 8  # of a vector: as many float32 as a register holds; a tile needs 8
 
 _OPTIONS: Any = {
     "nogil": True,
@@ -289,16 +285,10 @@ def sum_by_word(gradients, ids, part, parts, table):
     for b in range(len(ids)):
         for t in range(ids.shape[1]):
             cost[ids[b, t]] += 2
-    first = end = before = 0
-    total = cost.sum()
-    for word in range(len(table)):
-        if before * parts < part * total:
-            first = word + 1
-        if before * parts < (part + 1) * total:
-            end = word + 1
-        before += cost[word]
-    for word in range(first, end):
-        table[word] = 0
+    before, total = np.cumsum(cost) - cost, cost.sum()
+    first = np.searchsorted(before * parts, part * total)
+    end = np.searchsorted(before * parts, (part + 1) * total)
+    table[first:end] = 0
     size = gradients.shape[2]
     for b in range(0, len(ids), size):
         for t in range(ids.shape[1]):

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
@@ -125,16 +124,10 @@ class LitSentiment(LightningModule):
         # eps is Keras's 1e-7
         return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=self.fuses_adam)
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: torch.optim.Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        # the closure is the whole step, forward and backward: `fused` has threads of its own
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        # the whole step, forward and backward: `fused` has threads of its own
         with training_threads(engine_for(self.net.engine, self.device, self.net.cells)):
-            optimizer.step(closure=optimizer_closure)
+            super().optimizer_step(*arguments, **named)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # before anything replaces a good checkpoint; a sum keeps what is not finite

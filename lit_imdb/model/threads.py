@@ -32,8 +32,9 @@ def thread_count() -> int:
 
 def run_parallel(task: Callable[[int], None], count: int) -> None:
     """Run task(0), ... task(count - 1), shared among the threads; return when all have ended."""
-    for _ in _pool(thread_count()).map(task, range(count)):
-        pass  # an error of a task is raised here
+    threads = thread_count()
+    run = _pool(threads).map if min(threads, count) > 1 else map
+    list(run(task, range(count)))  # waits, and raises a task's error
 
 
 @cache
