@@ -5,12 +5,11 @@ Which reviews share a block does not depend on the number of threads, so neither
 Each cell reads rows of a table by their numbers: the first one the embedding by word, the others
 the states of the cell below by token.
 
-Shapes: B reviews in C blocks of N, T tokens, V rows of a table, E features of a cell's input, H
-hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
+Shapes: B reviews in C blocks of N, the last of them in part empty, T tokens, V rows of a table, E
+features of a cell's input, H hidden units; * padded with zeros up to a multiple of kernels.NUMBERS.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from lit_imdb.model import kernels
 from lit_imdb.model.recurrence import padding_of, untraced
 from lit_imdb.model.threads import run_parallel, thread_count
 
-_BLOCK = 32  # reviews: their states of one cell stay in the second-level cache
+_BLOCK = 32  # N: states of one cell stay in the second-level cache; a multiple of kernels.ROWS
 
 Array = np.ndarray[Any, Any]
 
@@ -91,7 +90,7 @@ class Evaluation:
             block = blocks[number]
             below, read = self._table, words[block]
             for layer in self._layers:
-                h = np.empty((steps, _rows(len(read)), len(layer[-1])), dtype)
+                h = np.empty((steps, _BLOCK, len(layer[-1])), dtype)
                 kernels.forward(below, read, places[block], *layer, h)
                 below, read = _as_table(h, len(read))
             last[block] = h[-1, : len(read), : self._hidden]
@@ -119,7 +118,7 @@ class _Unrolled(torch.autograd.Function):
             w_ih, bias, w_hh = _for_forward(*cell)
             factor = table.new_ones(()) if mask is None else mask.to(table.dtype)
             factors.append(factor.expand(reviews, cell[0].shape[1]).contiguous())
-            states.append(table.new_empty(len(blocks), steps, _rows(reviews), len(w_hh)))
+            states.append(table.new_empty(len(blocks), steps, _BLOCK, len(w_hh)))
             layers.append((factors[-1].numpy(), w_ih, bias, w_hh, states[-1].numpy()))
         rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
 
@@ -145,17 +144,17 @@ class _Unrolled(torch.autograd.Function):
         factors, states = kept[:count], [h.numpy() for h in kept[count : 2 * count]]
         cells = _by_cell(kept[2 * count :])
         reviews, steps = ids.shape
-        blocks, size = _blocks(reviews), _rows(reviews)
+        blocks = _blocks(reviews)
         rows, words, places = table.numpy(), ids.numpy(), padding.numpy()
-        padded = nn.functional.pad(incoming, (0, 0, 0, 0, 0, len(blocks) * size - reviews))
-        by_block = padded.view(len(blocks), size, *incoming.shape[1:])
+        padded = nn.functional.pad(incoming, (0, 0, 0, 0, 0, -reviews % _BLOCK))
+        by_block = padded.view(len(blocks), _BLOCK, *incoming.shape[1:])
         coming = by_block.transpose(1, 2).contiguous()  # (C, T or 1, N, H)
         layers, sums = [], []
         for layer in reversed(range(count)):
             w_ih, w_hh = _padded(cells[layer][0]), _padded(cells[layer][1])
             shapes = w_ih.shape, w_hh.shape, w_hh.shape[:1]
             grads = [table.new_zeros(len(blocks), *shape) for shape in shapes]
-            x_grad = table.new_empty(len(blocks), steps, size, cells[layer][0].shape[1])
+            x_grad = table.new_empty(len(blocks), steps, _BLOCK, cells[layer][0].shape[1])
             arrays = [tensor.numpy() for tensor in (coming, factors[layer], *grads, x_grad)]
             layers.append((layer, w_ih, w_hh, *arrays))
             sums.append(grads)
@@ -236,19 +235,8 @@ def _checked(ids: Tensor, rows: int) -> Tensor:
 def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
     """Return states (T, N, H*) as a table, and the ids (reviews, T) that read it in order."""
     steps, size, numbers = h.shape
-    return h.reshape(-1, numbers), _order(steps, size)[:reviews]
-
-
-@cache
-def _order(steps: int, size: int) -> Array:
-    """Return where token t of review n stands among T N rows, (N, T)."""
-    return np.arange(steps * size, dtype=np.int64).reshape(steps, size).T.copy()
-
-
-def _rows(reviews: int) -> int:
-    """Return N: a whole number of tiles, of which the last may be in part empty."""
-    tiles = -(-max(reviews, 1) // kernels.ROWS)
-    return min(_BLOCK, tiles * kernels.ROWS)
+    order = np.arange(steps * size, dtype=np.int64).reshape(steps, size)
+    return h.reshape(-1, numbers), order.T[:reviews].copy()
 
 
 def _blocks(reviews: int) -> list[slice]:

@@ -71,14 +71,10 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def _pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    """To the element [i, j] of the array; arguments of an intrinsic begin with these three."""
+    """To the element [i, j] of an array; an intrinsic's values begin with these three."""
     kind = signature.args[0]
     array = context.make_array(kind)(context, builder, values[0])
-    index = [
-        context.cast(builder, value, given, types.intp)
-        for value, given in zip(values[1:3], signature.args[1:3], strict=True)
-    ]
-    return cgutils.get_item_pointer(context, builder, kind, array, index, wraparound=False)
+    return cgutils.get_item_pointer(context, builder, kind, array, values[1:3], wraparound=False)
 
 
 def _vector_pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -94,7 +90,7 @@ def _load(typing: Any, array: Any, i: Any, j: Any) -> Any:
         pointer = _vector_pointer(context, builder, signature, values)
         return builder.load(pointer, align=4)
 
-    return _Vector(array.dtype)(array, i, j), build
+    return _Vector(array.dtype)(array, types.intp, types.intp), build
 
 
 @intrinsic
@@ -106,7 +102,7 @@ def _store(typing: Any, array: Any, i: Any, j: Any, vector: Any) -> Any:
         builder.store(values[3], pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, i, j, vector), build
+    return types.void(array, types.intp, types.intp, vector), build
 
 
 @intrinsic
@@ -123,7 +119,7 @@ def _add(typing: Any, array: Any, i: Any, j: Any, vector: Any, total: Any) -> An
         product = builder.fmul(everywhere, values[3], flags=["contract"])
         return builder.fadd(values[4], product, flags=["contract"])
 
-    return vector(array, i, j, vector, vector), build
+    return vector(array, types.intp, types.intp, vector, vector), build
 
 
 @_inner

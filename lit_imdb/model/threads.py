@@ -32,14 +32,21 @@ def thread_count() -> int:
 
 def run_parallel(task: Callable[[int], None], count: int) -> None:
     """Run task(0), ... task(count - 1), shared among the threads; return when all have ended."""
-    threads = thread_count()
-    run = _pool(threads).map if min(threads, count) > 1 else map
-    list(run(task, range(count)))  # waits, and raises a task's error
+    threads = max(1, min(thread_count(), count))
+
+    def worker(first: int) -> None:
+        for number in range(first, count, threads):
+            task(number)
+
+    others = [_pool().submit(worker, first) for first in range(1, threads)]
+    worker(0)
+    for other in others:
+        other.result()  # waits, and raises an error of its tasks
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="fused")
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fused")
 
 
 if hasattr(os, "register_at_fork"):
