@@ -10,6 +10,7 @@ features of a cell's input, H hidden units; * padded with zeros up to a multiple
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lit_imdb.model import kernels
-from lit_imdb.model.recurrence import padding_of, untraced
+from lit_imdb.model.recurrence import Cells, Masks, padding_of, untraced
 from lit_imdb.model.threads import run_parallel, thread_count
 
 _BLOCK = 32  # N: states of one cell stay in the second-level cache; a multiple of kernels.ROWS
@@ -27,12 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 def unroll(
-    cells: Sequence[nn.RNNCell],
-    table: Tensor,
-    ids: Tensor,
-    masks: Sequence[Tensor | None],
-    padding: Tensor,
-    at_every_word: bool = False,
+    cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, at_every_word: bool
 ) -> Tensor:
     """The last hidden state (B, H) of the last cell, where the first reads rows of a table (V, E).
 
@@ -59,7 +55,7 @@ class Evaluation:
     """
 
     @torch.no_grad()
-    def __init__(self, cells: Sequence[nn.RNNCell], table: Tensor, head: nn.Module) -> None:
+    def __init__(self, cells: Cells, table: Tensor, head: nn.Module) -> None:
         weights = _weights(cells, table)
         dtype = weights[0].dtype
         w_ih, _, b_ih, b_hh = (weight.double() for weight in weights[:4])
@@ -106,7 +102,7 @@ class _Unrolled(torch.autograd.Function):
         table: Tensor,
         ids: Tensor,
         padding: Tensor,
-        masks: Sequence[Tensor | None],
+        masks: Masks,
         at_every_word: bool,
         *weights: Tensor,
     ) -> Tensor:
@@ -126,9 +122,8 @@ class _Unrolled(torch.autograd.Function):
             block = blocks[number]
             below, read = rows, words[block]
             for mask, w_ih, bias, w_hh, h in layers:
-                kernels.forward(
-                    below, read, places[block], mask[block], w_ih, bias, w_hh, h[number]
-                )
+                read_from = below, read, places[block], mask[block]
+                kernels.forward(*read_from, w_ih, bias, w_hh, h[number])
                 below, read = _as_table(h[number], len(read))
 
         run_parallel(run, len(blocks))
@@ -183,7 +178,7 @@ class _Unrolled(torch.autograd.Function):
         return table_grad, None, None, None, None, *gradients
 
 
-def _weights(cells: Sequence[nn.RNNCell], table: Tensor) -> list[Tensor]:
+def _weights(cells: Cells, table: Tensor) -> list[Tensor]:
     """Return the weights of all cells, one after the other.
 
     Raises:
@@ -234,9 +229,13 @@ def _checked(ids: Tensor, rows: int) -> Tensor:
 
 def _as_table(h: Array, reviews: int) -> tuple[Array, Array]:
     """Return states (T, N, H*) as a table, and the ids (reviews, T) that read it in order."""
-    steps, size, numbers = h.shape
-    order = np.arange(steps * size, dtype=np.int64).reshape(steps, size)
-    return h.reshape(-1, numbers), order.T[:reviews].copy()
+    return h.reshape(-1, h.shape[2]), _order(len(h))[:reviews]
+
+
+@cache
+def _order(steps: int) -> Array:
+    """Return where token t of review n stands among T N rows, (N, T)."""
+    return np.arange(steps * _BLOCK, dtype=np.int64).reshape(steps, _BLOCK).T.copy()
 
 
 def _blocks(reviews: int) -> list[slice]:

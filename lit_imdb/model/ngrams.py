@@ -71,10 +71,9 @@ class NGrams(nn.Module):
         blocks = torch.split(train.ids, 512), torch.split(train.labels, 512)
         for ids, labels in zip(*blocks, strict=True):
             rows = self.rows(ids).flatten(1).sort(1).values  # (B, 3 T)
-            once = torch.ones_like(rows, dtype=torch.bool)
-            once[:, 1:] = rows[:, 1:] != rows[:, :-1]  # a review counts once
+            rows[:, 1:].masked_fill_(rows[:, 1:] == rows[:, :-1], PAD_ID)  # a review counts once
             for label in (0, 1):
-                found = rows[labels == label][once[labels == label]]
+                found = rows[labels == label].flatten()
                 counts[label] += torch.bincount(found, minlength=len(self.ratio))
         self.ratio.copy_(torch.log(counts[1] / counts[0]))
         self.ratio[PAD_ID] = 0

@@ -23,7 +23,7 @@ def drop_words(ids: Tensor, share: float, generator: torch.Generator) -> Tensor:
 def loss_at_every_word(logits: Tensor, labels: Tensor, padding: Tensor) -> Tensor:
     """Return the mean loss of the logits at every word, later words counting more.
 
-    The gradient reaches each word without the way back through all later ones. The weight grows
+    The gradient reaches each word without passing through all later ones. The weight grows
     linearly from the first place to the last, since a review's first words tell less.
 
     Args:

@@ -80,12 +80,7 @@ def fused(
 
 
 def fused_words(
-    cells: Cells,
-    table: Tensor,
-    ids: Tensor,
-    masks: Masks,
-    padding: Tensor,
-    at_every_word: bool = False,
+    cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, at_every_word: bool
 ) -> Tensor:
     """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import unroll  # numba takes a moment to import
