@@ -8,7 +8,6 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,25 +100,21 @@ def test_the_number_of_threads_changes_no_digit(set_threads: Callable[[int], Non
             assert torch.equal(other[name], value), name
 
 
-def test_torch_has_its_threads_again_after_an_error(set_threads: Callable[[int], None]) -> None:
+def test_a_step_has_one_thread_of_torch_which_has_all_again_after_an_error(
+    set_threads: Callable[[int], None],
+) -> None:
     set_threads(3)
-    meanwhile = []
-    with suppress(KeyError), single_torch_thread():
-        with single_torch_thread():
-            meanwhile.append((torch.get_num_threads(), threads.thread_count()))
-        meanwhile.append((torch.get_num_threads(), threads.thread_count()))
-        raise KeyError
-    assert meanwhile == [(1, 3)] * 2
-    assert torch.get_num_threads() == threads.thread_count() == 3
-
-
-def test_an_optimizer_step_has_a_single_torch_thread(set_threads: Callable[[int], None]) -> None:
-    set_threads(2)
     lit = LitSentiment(engine="fused", vocab_size=9, embedding_dim=6, hidden_dim=5)
-    seen: list[int] = []
-    optimizer = torch.optim.SGD(lit.parameters(), 0.1)
-    lit.optimizer_step(0, 0, optimizer, lambda: seen.append(torch.get_num_threads()))
-    assert [*seen, torch.get_num_threads()] == [1, 2]
+    seen = []
+
+    def fail() -> None:
+        seen.append((torch.get_num_threads(), threads.thread_count()))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        lit.optimizer_step(0, 0, torch.optim.SGD(lit.parameters(), 0.1), fail)
+    assert seen == [(1, 3)]
+    assert torch.get_num_threads() == threads.thread_count() == 3
 
 
 @pytest.mark.parametrize("frozen", ["embedding", "cell"])

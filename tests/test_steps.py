@@ -70,23 +70,20 @@ def test_a_checkpoint_has_the_sums_since_the_log_line_in_all_their_digits() -> N
     assert restored.since_log_line == [1 / 3, 2, 4]
 
 
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_metrics_of_an_evaluation_are_means_over_its_reviews_not_its_batches(split: str) -> None:
+def test_metrics_of_an_evaluation_are_means_over_its_reviews_not_its_batches() -> None:
     lit = LitSentiment(**SMALL).eval()
     data = batches(11)
     ids, labels = data.dataset.tensors  # type: ignore[attr-defined]
     with torch.no_grad():
         lit.net.head.weight.mul_(9)
         logits = lit(ids)
-    expected = {
-        f"{split}/loss": float(binary_cross_entropy_with_logits(logits, labels.float())),
-        f"{split}/acc": float(((logits > 0) == (labels > 0)).float().mean()),
-    }
+    loss = float(binary_cross_entropy_with_logits(logits, labels.float()))
+    accuracy = float(((logits > 0) == (labels > 0)).float().mean())
     trainer = Trainer(**QUIET)
-    evaluate = trainer.validate if split == "val" else trainer.test
-    for _ in range(2):  # nothing is left over from the evaluation before
+    # nothing is left over from the evaluation before
+    for split, evaluate in [("val", trainer.validate), ("test", trainer.test)] * 2:
         (found,) = evaluate(lit, data, verbose=False)
-        assert found == pytest.approx(expected, rel=1e-6)
+        assert found == pytest.approx({f"{split}/loss": loss, f"{split}/acc": accuracy}, rel=1e-6)
 
 
 def test_hyperparameters_are_all_settings_those_of_the_network_too() -> None:

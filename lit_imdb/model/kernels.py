@@ -22,7 +22,6 @@ from numba.extending import intrinsic, models, overload, register_model
 NUMBERS = 16  # a row is a multiple of so many numbers, whatever the processor's vectors hold
 ROWS = 8  # of a tile, whose sums all stay in registers; it divides NUMBERS
 
-
 try:
     _wide = binding.get_host_cpu_features().get("avx512f")
 except RuntimeError:  # LLVM does not know this platform's features

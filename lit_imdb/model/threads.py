@@ -15,13 +15,12 @@ _local = threading.local()  # .count: torch's threads before `single_torch_threa
 @contextmanager
 def single_torch_thread() -> Iterator[None]:
     """Limit torch to one thread: its idle workers would spin and compete with ours."""
-    before, outer = torch.get_num_threads(), getattr(_local, "count", None)
-    _local.count = outer or before
+    before = _local.count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        _local.count = outer
+        _local.count = None
         torch.set_num_threads(before)
 
 
