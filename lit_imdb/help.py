@@ -10,7 +10,7 @@ from docstring_parser import parse
 from lit_imdb.arguments import ALONE, COMMANDS
 from lit_imdb.errors import program
 
-_RUN = {
+RUN_FLAGS = {
     "--ckpt_path": "resume or evaluate: `best`, `last` or a file",
     "--config FILE": "settings from a YAML file; flags win",
     "--print_config": "print all settings as YAML and stop",
@@ -55,7 +55,7 @@ def page(command: str) -> str:
             f"usage: {program()} {command} [--FLAG VALUE ...]",
             *_wrap("", COMMANDS[command]),
             "run:",
-            *_lines(_RUN, 27),
+            *_lines(RUN_FLAGS, 27),
             "model:",
             *_lines(model, 21),
             "data:",

@@ -15,7 +15,7 @@ FLOORS = [
     {"model"},
     {"training"},
     {"report", "inference"},
-    {"arguments", "help", "messages", "settings", "cli", "main", "__init__"},
+    {"arguments", "help", "messages", "resumption", "settings", "cli", "main", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 
