@@ -1,5 +1,6 @@
 """The entry: runs one command; errors are one line."""
 
+import argparse
 import ctypes
 import gc
 import os
@@ -77,12 +78,10 @@ def _keep_freed_memory() -> None:
 
 def _again(args: list[str], checkpoint: str) -> str:
     """Return the command that resumes the one that was stopped, with its flags."""
-    kept = full_arguments(args)
-    for index, argument in enumerate(kept):
-        if argument.partition("=")[0] == "--ckpt_path":
-            del kept[index : index + 1 + ("=" not in argument)]
-            break
-    return f"{program()} {shlex.join([*kept, '--ckpt_path', checkpoint])}"
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    _, others = parser.parse_known_args(full_arguments(args))
+    return f"{program()} {shlex.join([*others, '--ckpt_path', checkpoint])}"
 
 
 def _run_alone(command: str, args: list[str]) -> None:
