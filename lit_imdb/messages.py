@@ -19,7 +19,6 @@ _EXPECTED = (
     "requested to overfit but enabled",  # loaders keep their order then
     "smaller than the logging interval",  # short runs log their epochs
     "monitor='val/acc'.* could not find",  # short runs may have no validation
-    "hooks will not be called on every batch",  # of accumulated ones, as is right
     "self.log.*barebones=True",  # which asks for that
 )
 # what speaks only where the user has put it into the trainer
@@ -64,13 +63,6 @@ def keep_messages_short() -> None:
     logging.getLogger("pytorch_lightning").handlers = [_Log()]
 
 
-def show_why_it_stopped(trainer: Any) -> None:
-    """Print what EarlyStopping found, which it does itself only with `verbose`."""
-    for callback in trainer.early_stopping_callbacks:
-        if callback.stopping_reason_message and not callback.verbose:
-            print(callback.stopping_reason_message, file=sys.stderr)
-
-
 def mistake(error: Exception) -> str | None:
     """Return what was wrong in a setting if that is why `error` was raised; None if it is a bug."""
     if isinstance(error, OSError) and error.filename:
@@ -89,16 +81,18 @@ def in_short(message: str) -> str:
     '--model.lr abc: expected a number'
     """
     text = re.sub(r"<([\w.]+) object at \w+>", r"\1", " ".join(message.split()))
-    flag = "".join(f".{key}" for key in re.findall(r'Parser key "([^"]+)"', text))
-    flag = flag.replace(".", "--", 1)
+    keys = dict.fromkeys(re.findall(r'Parser key "([^"]+)"', text))  # outer ones first
+    flag = f"--{'.'.join(keys)}" if keys else ""
     start = f"{flag}: " if flag else ""
     if found := re.search(r"Expected a dot import path string: ([\w.]+)", text):
-        return f"{start}no class {found[1]}: {_similar_class(found[1])}"
+        near = difflib.get_close_matches(found[1], _class_names(), 1)
+        hint = f"did you mean {near[0]}?" if near else "expected a class such as my_module.Mine"
+        return f"{start}no class {found[1]}: {hint}"
     for pattern, words in _RULES:
         if found := re.search(pattern, text):
             return start + found.expand(words)
     for reason in text.partition("Errors: - ")[2].split(" - "):
-        if reason and not re.search("Expected a |Not a valid |Parser key|is not accepted", reason):
+        if reason and not re.search("Expected a |Not a valid |Parser key", reason):
             return start + reason
     value = re.search(r"(?:Got|Given) value: (.*?)(?= - |$)", text)
     if value and (expected := _alternatives(text)):
@@ -121,10 +115,7 @@ def _alternatives(text: str) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _similar_class(name: str) -> str:
+def _class_names() -> list[str]:
+    """Return the names of classes that are typed without their module."""
     shelves = ("pytorch_lightning.callbacks", "pytorch_lightning.loggers", "torch.optim")
-    known = {n.lower(): n for s in shelves for n in dir(sys.modules.get(s)) if n[0].isupper()}
-    found = difflib.get_close_matches(name.lower(), known, 1, cutoff=0.8)
-    return (
-        f"did you mean {known[found[0]]}?" if found else "expected a class such as my_module.Mine"
-    )
+    return [name for s in shelves for name in dir(sys.modules.get(s)) if name[0].isupper()]

@@ -214,12 +214,6 @@ def test_forms_of_lightnings_documentation_are_read_and_can_be_read_again(
         assert {**found, **found.get("init_args", {})}[name] == value
 
 
-def test_a_misspelt_setting_of_a_class_is_named(fails: Fails) -> None:
-    assert "weight_decay?" in fails("--optimizer", "AdamW", "--optimizer.weight_deca", "3")
-    assert "--data.vocab_size" in fails("--model.vocab_size", "3")
-    assert "--model: no module no" in fails("--model", "no.Where")
-
-
 def test_public_classes_can_be_copied_pickled_and_loaded(best: Path) -> None:
     model = LitSentiment.load_from_checkpoint(best).eval()
     data = lit_imdb.ImdbDataModule.load_from_checkpoint(best)
