@@ -13,7 +13,7 @@ from importlib.metadata import version
 import lit_imdb.clock  # noqa: F401 - before the slow imports
 from lit_imdb.arguments import ALONE, Parser, full_arguments
 from lit_imdb.errors import UserError, program
-from lit_imdb.help import overview, page
+from lit_imdb.help import print_overview, print_page
 from lit_imdb.interrupts import Interrupted, stop_at_once
 from lit_imdb.messages import mistake
 
@@ -48,11 +48,11 @@ def _run(args: list[str]) -> None:
     if command == "--version":
         print(f"lit-imdb {version('lit-imdb')}")
     elif command in ("-h", "--help"):
-        print(overview())
+        print_overview()
     elif command in ALONE:
         _run_alone(command, args[1:])
     elif asks_help and args[-1] != "all":
-        print(page(full_arguments(args)[0]))
+        print_page(full_arguments(args)[0])
     else:
         args = full_arguments(args)
         ranks = {os.environ.get(name, "0") for name in ("LOCAL_RANK", "SLURM_LOCALID")}
