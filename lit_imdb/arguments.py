@@ -1,10 +1,8 @@
 """The commands, short flags and aliases; a parser whose errors say what was meant."""
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable
-from pydoc import locate
 from typing import Any
 
 import yaml
@@ -117,29 +115,27 @@ class Parser(ArgumentParser):
         return text.replace("Unable to serialize instance ", "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        if not self.exit_on_error:  # the parser of a class inside another one, which explains it
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", self)
-        raise UserError(parser.in_words(message)) from ex
+        words = getattr(ex, "subcommand_parser", self).in_words(message)
+        if not self.exit_on_error:  # the parser of a class: the one around it names its flag
+            super().error(words, ex)
+        raise UserError(words) from ex
 
     def in_words(self, message: str) -> str:
         """Return a parsing error in words, with the name that was meant."""
         found = re.search(r"(unrecognized arguments:|accept option|Option) '?([^\s'=]+)", message)
-        if not found or "Got value: " in message:  # a known one with a wrong value
+        if not found:
             return in_short(message)
         problem, name = found.groups()
         if name in (*COMMANDS, *ALONE):
             return f"the command comes first: python train.py {name} ..."
-        group = "".join(f"{key}." for key in re.findall('Parser key "([^"]+)"', message))
-        names = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
-        if its_class := re.search(r"Problem with given class_path '([\w.]+)'", message):
-            names += [group + key for key in inspect.signature(locate(its_class[1])).parameters]  # type: ignore[arg-type]
-        near = nearest(name, [key for key in names if key.startswith(group)])
-        near = "" if near == group + name.lstrip("-") else near  # it is one of another class
-        if problem == "accept option":  # no flag is refused in these words
-            where, dashes = f"--config {' or '.join(self.files)}: no setting ", ""
+        known = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
+        near = nearest(name, known)
+        dashes, advice = "--", f"`python train.py {self.prog.rpartition(' ')[2]} --help` lists all"
+        if problem == "accept option":  # a config file's
+            unknown, dashes = f"--config {' or '.join(self.files)}: no setting {name}", ""
+        elif problem == "Option":  # a class's
+            unknown, advice = f"no flag --{name}", "--help CLASS lists all"
         else:
-            where, dashes = f"no flag {group and '--'}{group}", "--"
+            unknown = f"no flag {name}"
             near = near.removeprefix("trainer.") if near[8:] in SHORT_FLAGS else near
-        help_ = f"; `python train.py {self.prog.rpartition(' ')[2]} --help` lists all"
-        return where + name + (f": did you mean {dashes}{near}?" if near else help_)
+        return unknown + (f": did you mean {dashes}{near}?" if near else f"; {advice}")

@@ -34,7 +34,7 @@ _RULES = (
         r"--accelerator \1\2: this machine has none; use --accelerator cpu",
     ),
     (r"No module named '([\w.]+)", r"no module \1: expected an installed package or a file here"),
-    (r"required: (\w+(?:, \w+)*).*?(?:class_path='(?:\w+\.)*(\w+)'|$)", r"\2 needs \1"),
+    (r"arguments are required: (\w+)", r"--\1 is required"),
     (r"Not of type \w+: (\S+) does not .* v>(\S+)", r"expected a number above \2, not \1"),
 )
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true,false", "str": "a text"}
@@ -81,9 +81,9 @@ def in_short(message: str) -> str:
     '--model.lr abc: expected a number'
     """
     text = re.sub(r"<([\w.]+) object at \w+>", r"\1", " ".join(message.split()))
-    keys = dict.fromkeys(re.findall(r'Parser key "([^"]+)"', text))  # outer ones first
-    flag = f"--{'.'.join(keys)}" if keys else ""
-    start = f"{flag}: " if flag else ""
+    key = re.search(r'Parser key "([^"]+)"', text)
+    flag = f"--{key[1]}" if key else ""
+    start = f"{flag}: " if key else ""
     if found := re.search(r"Expected a dot import path string: ([\w.]+)", text):
         near = difflib.get_close_matches(found[1], _class_names(), 1)
         hint = f"did you mean {near[0]}?" if near else "expected a class such as my_module.Mine"
@@ -92,6 +92,8 @@ def in_short(message: str) -> str:
         if found := re.search(pattern, text):
             return start + found.expand(words)
     for reason in text.partition("Errors: - ")[2].split(" - "):
+        if inner := re.search("Problem with given class_path '.*?': (.*--.*)", reason):
+            return inner[1].replace("--", f"{flag}.")  # words of the class's own parser
         if reason and not re.search("Expected a |Not a valid |Parser key", reason):
             return start + reason
     value = re.search(r"(?:Got|Given) value: (.*?)(?= - |$)", text)

@@ -22,7 +22,7 @@ MISTAKES = {
     "--model.hiden_dim 32": "did you mean --model.hidden_dim?",
     "--nonsense": "no flag --nonsense; `python train.py fit --help` lists all\n",
     "--model.vocab_size 3": "--model.vocab_size follows the data: use --data.vocab_size",
-    "--model lit_imdb.model.ngrams.LitNGrams --model.dropout 0": "no flag --model.dropout; `py",
+    "--model lit_imdb.model.ngrams.LitNGrams --model.dropout 0": "; --model.help CLASS lists all",
     "test": "the command comes first: python train.py test ...",
     # values
     "--model.lr abc": "--model.lr abc: expected a number\n",
@@ -48,7 +48,7 @@ MISTAKES = {
     "--trainer.barebones true --trainer.logger true": "barebones=True, logger=True",
     "--trainer.default_root_dir /dev/null/x": "/dev/null/x",
     # classes of Lightning
-    "--trainer.callbacks EarlyStopping": "EarlyStopping needs monitor\n",
+    "--trainer.callbacks EarlyStopping": "callbacks.monitor is required\n",
     "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_loss": "`val/loss`",
     "--trainer.callbacks Timer --trainer.callbacks.verbose x": "callbacks.verbose x: expected true",
     "--trainer.callbacks Timer --trainer.callbacks.durration 1": "callbacks.duration?",
