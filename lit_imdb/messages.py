@@ -94,7 +94,7 @@ def in_short(message: str) -> str:
     for reason in text.partition("Errors: - ")[2].split(" - "):
         if inner := re.search("Problem with given class_path '.*?': (.*--.*)", reason):
             return inner[1].replace("--", f"{flag}.")  # words of the class's own parser
-        if reason and not re.search("Expected a |Not a valid |Parser key", reason):
+        if reason and not reason.startswith("Expected a "):
             return start + reason
     value = re.search(r"(?:Got|Given) value: (.*?)(?= - |$)", text)
     if value and (expected := _alternatives(text)):
