@@ -132,7 +132,8 @@ class Parser(ArgumentParser):
         near = nearest(name, known)
         dashes, advice = "--", f"`python train.py {self.prog.rpartition(' ')[2]} --help` lists all"
         if problem == "accept option":  # a config file's
-            unknown, dashes = f"--config {' or '.join(self.files)}: no setting {name}", ""
+            file = f"--config {' or '.join(self.files)}: " if self.files else ""
+            unknown, dashes = f"{file}no setting {name}", ""
         elif problem == "Option":  # a class's
             unknown, advice = f"no flag --{name}", "--help CLASS lists all"
         else:

@@ -26,7 +26,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
 from lit_imdb.interrupts import stop_at_once
-from lit_imdb.messages import keep_messages_short
+from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI, as_list
 from lit_imdb.training import results
@@ -118,6 +118,7 @@ class CLI(SettingsCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
         """Train, test the best checkpoint and report."""
         self.trainer.fit(model, datamodule, ckpt_path=self.ckpt_path, weights_only=True)
+        show_why_it_stopped(self.trainer)
         if self.config.fit.trainer.fast_dev_run or self.config.fit.trainer.barebones:
             print("it ran to the end; fast_dev_run and barebones keep nothing of a run")
             return

@@ -19,6 +19,7 @@ _EXPECTED = (
     "requested to overfit but enabled",  # loaders keep their order then
     "smaller than the logging interval",  # short runs log their epochs
     "monitor='val/acc'.* could not find",  # short runs may have no validation
+    "hooks will not be called on every batch",  # of accumulated ones, as is right
     "self.log.*barebones=True",  # which asks for that
 )
 # what speaks only where the user has put it into the trainer
@@ -61,6 +62,13 @@ def keep_messages_short() -> None:
         warnings.filterwarnings("ignore", f"(?s).*{text}")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning").handlers = [_Log()]
+
+
+def show_why_it_stopped(trainer: Any) -> None:
+    """Print what EarlyStopping found, which it does itself only with `verbose`."""
+    for callback in trainer.early_stopping_callbacks:
+        if callback.stopping_reason_message and not callback.verbose:
+            print(callback.stopping_reason_message, file=sys.stderr)
 
 
 def mistake(error: Exception) -> str | None:

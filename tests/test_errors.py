@@ -151,10 +151,11 @@ def test_hints_name_the_program_as_it_was_called(
 
 
 def test_what_was_asked_for_is_told_and_nothing_else(fit: Run) -> None:
+    stop = ("+=EarlyStopping", ".monitor=val/loss", ".patience=0", ".mode=max")
     keep = ("+=ModelCheckpoint", ".monitor=val/acc", ".verbose=true")
-    callbacks = (f"--trainer.callbacks{part}" for part in keep)
-    told = [line.split()[0] for line in fit(*callbacks).err.splitlines()]
-    assert told == ["loading", "preparing", "training", *["epoch", "Epoch"] * 2]
+    callbacks = (f"--trainer.callbacks{part}" for part in (*stop, *keep))
+    told = [line.split()[0] for line in fit("--max_epochs", 9, *callbacks).err.splitlines()]
+    assert told == ["loading", "preparing", "training", *["epoch", "Epoch"] * 2, "Monitored"]
 
 
 def test_help_lists_the_commands_and_version_is_told(run: Run) -> None:
