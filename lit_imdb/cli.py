@@ -25,22 +25,23 @@ from pytorch_lightning.callbacks import ProgressBar as LightningProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
+from lit_imdb.files import whole_file
 from lit_imdb.interrupts import stop_at_once
 from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI, as_list
-from lit_imdb.training import results
 from lit_imdb.training.checkpoint import encoder_of, read_checkpoint
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer
 from lit_imdb.training.progress import ProgressBar
+from lit_imdb.training.results import print_results, print_table, results_of
 from lit_imdb.training.saving import (
     BestCheckpoint,
     DurableCheckpointIO,
     LastCheckpoint,
     check_optimizer,
 )
-from lit_imdb.training.tensorboard import log_hparams, run_logger
+from lit_imdb.training.tensorboard import log_hparams, run_logger, write_hparams
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
@@ -128,13 +129,11 @@ class CLI(SettingsCLI):
             self.history.load_state_dict(last["callbacks"]["History"])
             datamodule.prepare_data()
             datamodule.setup("fit")
-        metrics = results.fit_metrics(self.trainer, model, datamodule, self.history)
-        metrics |= self._test_best()
-        metrics["seed"] = self.config.fit.seed_everything
+        tested = self._test_best()
         if self.trainer.is_global_zero:
-            self._finish_run(metrics)
+            self._finish_run(tested)
 
-    def _test_best(self) -> dict[str, float | None]:
+    def _test_best(self) -> dict[str, float]:
         """Test the best checkpoint, or the last weights if none was kept, as `test` does.
 
         The callbacks of the user stay out: one that averages weights, for example, would put those
@@ -145,8 +144,7 @@ class CLI(SettingsCLI):
         trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, kept)]
         best = self.best.best_model_path or None
         found = trainer.test(self.model, self.datamodule, best, verbose=False, weights_only=True)
-        tested: dict[str, float] = dict(*found)  # empty with --trainer.limit_test_batches 0
-        return {"test_acc": tested.get("test/acc"), "test_loss": tested.get("test/loss")}
+        return dict(*found)  # empty with --trainer.limit_test_batches 0
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
         """Evaluate a checkpoint on the validation split."""
@@ -170,31 +168,32 @@ class CLI(SettingsCLI):
         rows = {
             "source": self.datamodule.source,
             f"{split} reviews": f"{len(self.datamodule.splits[split]):,}",
-            f"{split} accuracy": results.percent(metrics[f"{split}/acc"]),
+            f"{split} accuracy": f"{metrics[f'{split}/acc']:.2%}",
             f"{split} loss": f"{metrics[f'{split}/loss']:.4f}",
             "checkpoint": str(self.ckpt_path),
         }
-        results.print_table(f"{split} split", rows)
+        print_table(f"{split} split", rows)
 
-    def _finish_run(self, metrics: dict[str, Any]) -> None:
+    def _finish_run(self, tested: dict[str, float]) -> None:
         """Write the report, HPARAMS and results.json, and print the table."""
-        if self.trainer.loggers:
-            config, default = (
-                json.loads(self.parser.dump(settings, format="json"))
-                for settings in (self.config, self.default)
-            )
-            metrics["changed"] = results.changes(config["fit"], default["fit"])
-            used = {"model": self.model.hparams, "data": self.datamodule.hparams}
-            results.add_found(metrics, config["fit"], used)
-            content = results.summary(metrics, config)
+        config, default = (
+            json.loads(self.parser.dump(settings, format="json"))
+            for settings in (self.config, self.default)
+        )
+        results = results_of(
+            self.trainer, self.model, self.datamodule, self.history, tested, config, default
+        )
+        if results["run"]:
             if self.report:
-                self.report.write(self.trainer, self.model, content)
+                self.report.write(self.trainer, self.model, results)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    log_hparams(logger, self.trainer, content)
+                    log_hparams(logger, self.trainer, results)
                     logger.finalize("success")
-            results.write_results(Path(metrics["run"]), content)
-        results.print_table("lit-imdb", results.fit_rows(metrics))
+            # after all else: with it, the run is finished
+            with whole_file(Path(results["run"], "results.json")) as file:
+                file.write(f"{json.dumps(results, indent=2)}\n".encode())
+        print_results(results)
 
 
 def _has(objects: list[Any], kind: Any) -> bool:
@@ -203,7 +202,7 @@ def _has(objects: list[Any], kind: Any) -> bool:
 
 def _start_run(trainer: Any, module: Any) -> None:
     check_optimizer(trainer)
-    results.write_hparams(trainer, module)
+    write_hparams(trainer, module)
 
 
 def run(args: list[str]) -> None:

@@ -14,7 +14,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb import LitSentiment, SentimentRNN, load
 from lit_imdb.model.graphs import Graphs
-from lit_imdb.training.results import percent
 
 pytestmark = [
     pytest.mark.gpu,
@@ -141,7 +140,7 @@ def test_checkpoints_move_between_gpu_and_cpu(
     flags = ("--accelerator", trained_on, "--data.source", corpus)
     assert run(*TINY, *flags).status == 0
     tested = run("test", "--accelerator", other)
-    assert percent(results_of(RUN)["test_acc"]) in tested.out
+    assert f"{results_of(RUN)['test_acc']:.2%}" in tested.out
     texts = [line.split('"')[1] for line in corpus.read_text().splitlines()[1:]]
     best = RUN / "checkpoints/best.ckpt"
     cpu, gpu = (load(best, device).predict(texts) for device in ("cpu", "cuda"))

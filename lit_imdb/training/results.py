@@ -1,7 +1,6 @@
 """The numbers of a run: a table on the screen, and `results.json` with settings and versions."""
 
 import inspect
-import json
 import os
 import platform
 import subprocess
@@ -13,25 +12,48 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any, cast
 
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.core.saving import save_hparams_to_yaml
-from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from lit_imdb.clock import STARTED
-from lit_imdb.files import whole_file
 from lit_imdb.training.history import History
 
 _LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
 
 
-def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History) -> dict[str, Any]:
-    """Return the metrics of a finished fit; those of the final test are added later."""
-    validation = history.kept
-    logger = trainer.logger  # `trainer.log_dir` would wait for the other processes
+def results_of(
+    trainer: Any,
+    model: Any,
+    data: Any,
+    history: History,
+    tested: Mapping[str, float],
+    config: dict[str, Any],
+    default: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what `results.json` holds: metrics, settings, versions.
+
+    Args:
+        trainer: Where and how it was trained.
+        model: The LightningModule.
+        data: The data module.
+        history: The metrics of its training and validation.
+        tested: Those of its final test; empty if no review was tested.
+        config: All settings; `model` and `data` become those that were used in the end.
+        default: The settings without any flag.
+    """
+    settings = config["fit"]
+    changed, found = changes(settings, default["fit"]), {}
+    used = (("model", "lr", model.hparams), ("data", "batch_size", data.hparams))
+    for group, name, hparams in used:
+        settings[group] |= settings[group].pop("init_args")
+        if hparams[name] != settings[group].get(name):  # a callback has found a better one
+            found[f"found_{name}"] = changed[f"{group}.{name}"] = hparams[name]
+        settings[group] |= hparams
+    kept = history.kept
     epochs = [epoch["seconds"] for epoch in history.epochs]
+    device, elapsed = str(trainer.strategy.root_device), time.perf_counter() - STARTED
+    start = datetime.now().astimezone() - timedelta(seconds=elapsed)
+    versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
     return {
         "source": data.source,
         "reviews": {name: len(split) for name, split in data.splits.items()},
@@ -39,68 +61,27 @@ def fit_metrics(trainer: Trainer, model: nn.Module, data: Any, history: History)
         "dropped_duplicates": data.counts["dropped"],
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": len(epochs),
-        "best_epoch": validation["epoch"] if history.has_best else None,
-        "val_acc": validation.get("val/acc"),
-        "val_loss": validation.get("val/loss"),
-        "seconds_per_epoch": sum(epochs) / len(epochs) if epochs else None,
+        "best_epoch": kept["epoch"] if history.has_best else None,
+        "val_acc": kept.get("val/acc"),
+        "val_loss": kept.get("val/loss"),
+        "test_acc": tested.get("test/acc"),
+        "test_loss": tested.get("test/loss"),
+        "seconds_per_epoch": sum(epochs) / max(len(epochs), 1),
         "seconds": history.seconds,
-        "device": str(trainer.strategy.root_device),
-        "processes": trainer.world_size,
-        "run": getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None),
-    }
-
-
-def fit_rows(metrics: dict[str, Any]) -> dict[str, str]:
-    """Return the rows of the final table."""
-    reviews = metrics["reviews"]
-    unseen = f"{metrics['skipped_empty']:,} empty, {metrics['dropped_duplicates']:,} duplicate"
-    rows = {
-        "source": metrics["source"],
-        "reviews": ", ".join(f"{name} {count:,}" for name, count in reviews.items()),
-        "dropped": unseen,
-        "parameters": f"{metrics['parameters']:,}",
-        "epochs": f"{metrics['epochs']}, the best was {metrics['best_epoch'] or '-'}",
-        "val accuracy": metric_pair(metrics["val_acc"], metrics["val_loss"]),
-        "test accuracy": metric_pair(metrics["test_acc"], metrics["test_loss"]),
-        "seconds": f"{_seconds(metrics['seconds_per_epoch'])} per epoch, "
-        f"{time.perf_counter() - STARTED:.1f} total",
-    }
-    for name, value in metrics.items():
-        if name.startswith("found_"):
-            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-            rows[f"{name.removeprefix('found_')} found"] = shown
-    if metrics["run"]:
-        rows["run folder"] = metrics["run"]
-        if Path(metrics["run"], "report.html").is_file():
-            rows["report"] = f"{metrics['run']}/report.html"
-        if any(Path(metrics["run"]).glob("events.*")):
-            rows["view with"] = f"tensorboard --logdir {Path(metrics['run']).parents[1]}"
-    return rows
-
-
-def summary(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Return what `results.json` holds: metrics, config, commit, versions."""
-    versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
-    versions["python"] = platform.python_version()
-    elapsed = time.perf_counter() - STARTED
-    start = datetime.now().astimezone() - timedelta(seconds=elapsed)
-    changed = metrics["changed"].items()
-    return {
-        **metrics,
-        "changed": dict(sorted(changed, key=lambda item: not item[0].startswith("model."))),
-        "date": start.isoformat(" ", "seconds"),
         "seconds_total": elapsed,
-        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores, {metrics['device']}",
-        **git_state(),
-        "versions": versions,
+        "date": start.isoformat(" ", "seconds"),
+        "seed": settings["seed_everything"],
+        **found,
+        "changed": dict(sorted(changed.items(), key=lambda each: not each[0].startswith("model."))),
+        # `trainer.log_dir` would wait for the other processes
+        "run": trainer.logger.log_dir if trainer.logger else None,
+        "device": device,
+        "processes": trainer.world_size,
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores, {device}",
+        **_git_state(),
+        "versions": {**versions, "python": platform.python_version()},
         "config": config,
     }
-
-
-def write_results(run: Path, content: dict[str, Any]) -> None:
-    """Write `results.json` into the run folder, after all else: with it, the run is finished."""
-    with whole_file(run / "results.json") as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[str, Any]:
@@ -121,26 +102,6 @@ def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[s
     return found
 
 
-def add_found(
-    metrics: dict[str, Any], config: dict[str, Any], used: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Put the settings that model and data used into `config`, and what a callback found apart.
-
-    Args:
-        metrics: Gain `found_lr` and the like, and their `changed` such a setting.
-        config: The configuration of `fit`.
-        used: The hyperparameters of `model` and `data`.
-    """
-    for group, hparams in used.items():
-        given = config[group]
-        given |= given.pop("init_args")
-        for name in ("lr", "batch_size"):
-            if name in hparams and hparams[name] != given.get(name):
-                metrics[f"found_{name}"] = hparams[name]
-                metrics["changed"][f"{group}.{name}"] = hparams[name]
-        given |= hparams
-
-
 def _defaults(class_path: str) -> dict[str, Any]:
     """Return the default of each argument of a class, as JSON has it."""
     arguments = inspect.signature(cast(Any, locate(class_path))).parameters.values()
@@ -148,15 +109,42 @@ def _defaults(class_path: str) -> dict[str, Any]:
     return {n: list(value) if isinstance(value, tuple) else value for n, value in defaults.items()}
 
 
-def write_hparams(trainer: Trainer, module: LightningModule) -> None:
-    """Write `hparams.yaml` again when training starts.
+def _git_state() -> dict[str, Any]:
+    """Return the commit of the code and whether files differ from it; None without git."""
+    describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    command = ["git", "-C", str(Path(__file__).parent), *describe]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {"git_commit": None, "git_dirty": None}
+    commit, dirty, _ = done.stdout.strip().partition("-dirty")
+    return {"git_commit": commit or None, "git_dirty": bool(dirty) if commit else None}
 
-    Lightning writes it once, before a learning rate finder or other settings of a resumed run.
-    """
-    if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        hparams = {**module.hparams, **data.hparams}
-        save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Print the final table: the content of `results.json` in short."""
+    skipped, dropped = results["skipped_empty"], results["dropped_duplicates"]
+    total = time.perf_counter() - STARTED
+    rows = {
+        "source": results["source"],
+        "reviews": ", ".join(f"{name} {count:,}" for name, count in results["reviews"].items()),
+        "dropped": f"{skipped:,} empty, {dropped:,} duplicate",
+        "parameters": f"{results['parameters']:,}",
+        "epochs": f"{results['epochs']}, the best was {results['best_epoch'] or '-'}",
+        "val accuracy": metric_pair(results["val_acc"], results["val_loss"]),
+        "test accuracy": metric_pair(results["test_acc"], results["test_loss"]),
+        "seconds": f"{results['seconds_per_epoch']:.1f} per epoch, {total:.1f} total",
+    }
+    for name in ("lr", "batch_size"):
+        if found := results.get(f"found_{name}"):
+            rows[f"{name} found"] = f"{found:g}"
+    if run := results["run"]:
+        rows["run folder"] = run
+        if Path(run, "report.html").is_file():
+            rows["report"] = f"{run}/report.html"
+        if any(Path(run).glob("events.*")):
+            rows["view with"] = f"tensorboard --logdir {Path(run).parents[1]}"
+    print_table("lit-imdb", rows)
 
 
 def print_table(title: str, rows: dict[str, str]) -> None:
@@ -169,25 +157,7 @@ def print_table(title: str, rows: dict[str, str]) -> None:
     Console().print(table)
 
 
-def percent(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{accuracy:.2%}"
-
-
 def metric_pair(accuracy: float | None, loss: float | None) -> str:
-    return f"{percent(accuracy)} (loss {'-' if loss is None else format(loss, '.4f')})"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def git_state() -> dict[str, Any]:
-    """Return the commit of the code and whether files differ from it; None without git."""
-    describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    command = ["git", "-C", str(Path(__file__).parent), *describe]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return {"git_commit": None, "git_dirty": None}
-    commit, dirty, _ = done.stdout.strip().partition("-dirty")
-    return {"git_commit": commit or None, "git_dirty": bool(dirty) if commit else None}
+    """Return both in words; dashes where nothing was measured."""
+    missing = accuracy is None or loss is None
+    return "- (loss -)" if missing else f"{accuracy:.2%} (loss {loss:.4f})"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.core.saving import save_hparams_to_yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 
@@ -30,6 +31,16 @@ def run_logger(
     logger = RunLogger(logs.parent, logs.name, version, default_hp_metric=False, purge_step=step)
     logger.version  # noqa: B018 - finds a free number now, the same for processes that it spawns
     return logger
+
+
+def write_hparams(trainer: Any, module: Any) -> None:
+    """Write `hparams.yaml` again when training starts.
+
+    Lightning writes it once, before a learning rate finder or other settings of a resumed run.
+    """
+    if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
+        hparams = {**module.hparams, **trainer.datamodule.hparams}
+        save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
 
 
 def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, Any]) -> None:
