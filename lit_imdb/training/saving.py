@@ -23,6 +23,17 @@ class BestCheckpoint(ModelCheckpoint):
 
     state_key = "ModelCheckpoint of best.ckpt"  # theirs may have the same settings
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Stay with the file in the run's folder, which may have moved; forget one that is gone."""
+        best, here = state_dict["best_model_path"], f"{self.dirpath}/best.ckpt"
+        if best and Path(here).is_file():
+            best = here
+            state_dict |= {"best_model_path": here, "kth_best_model_path": here}
+            state_dict["best_k_models"] = {here: state_dict["best_model_score"]}
+            state_dict["dirpath"] = self.dirpath
+        if best and Path(best).is_file():
+            super().load_state_dict(state_dict)
+
 
 class LastCheckpoint(Checkpoint):
     """Writes `checkpoints/last.ckpt`: at the start, every `every_n_steps`, after each epoch.
@@ -135,11 +146,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint; the files that it names are searched for beside it."""
-        checkpoint = read_checkpoint(Path(path), check_network=False)
-        for state in checkpoint.get("callbacks", {}).values():
-            _relocate(state, Path(path).parent)
-        return checkpoint
+        """Read a checkpoint of this program."""
+        return read_checkpoint(Path(path), check_network=False)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -161,25 +169,3 @@ class DurableCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as file:
                 torch.save(checkpoint, file)
-
-
-def _relocate(state: dict[str, Any], folder: Path) -> None:
-    """Point a ModelCheckpoint's state at `folder` if its files moved there; forget lost files."""
-    best, before = state.get("best_model_path"), Path(str(state.get("dirpath")))
-    if not best:
-        return
-    if before.is_absolute():  # as Lightning makes a --trainer.callbacks.dirpath
-        folder = folder.resolve()
-
-    def moved(name: str) -> str:
-        return str(folder / Path(name).relative_to(before))
-
-    left = before.name == folder.name and before.resolve() != folder.resolve()
-    if left and Path(moved(best)).is_file():
-        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = moved(state[key]) if state.get(key) else ""
-        scores = state.get("best_k_models") or {}
-        state["best_k_models"] = {moved(name): score for name, score in scores.items()}
-        state["dirpath"] = str(folder)
-    elif not Path(best).is_file():
-        state.clear()
