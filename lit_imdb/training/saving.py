@@ -97,10 +97,7 @@ class LastCheckpoint(Checkpoint):
 
     def _must_stop(self, trainer: Trainer) -> bool:
         """Whether any process got a signal: all must leave after the same step."""
-        stop = self._signum is not None
-        if trainer.world_size == 1:
-            return stop
-        return trainer.strategy.reduce_boolean_decision(stop, all=False)
+        return trainer.strategy.reduce_boolean_decision(self._signum is not None, all=False)
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         if self._signum is not None:
