@@ -130,13 +130,6 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
 # --- the settings of a resumed run ---
 
 
-def test_the_seed_of_a_resumed_run_is_its_own(fit: Run, fails: Fails) -> None:
-    fit("--seed_everything", "3", "--max_epochs", "1")
-    assert "--seed_everything 5" in fails("fit", "--ckpt_path", "last", "--seed_everything", "5")
-    fit("--ckpt_path", "last")
-    assert results_of(RUN)["seed"] == 3
-
-
 def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
     finished: Path, fails: Fails
 ) -> None:
@@ -167,7 +160,8 @@ def test_a_diverging_run_and_a_full_disk_are_one_line_and_leave_the_old_checkpoi
 def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_says_what_differs(
     fit: Run, run: Run
 ) -> None:
-    fit("--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3")
+    own = ("--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3")
+    fit(*own, "--seed_everything", "3")
     Path("mine.yaml").write_text("trainer: {max_epochs: 9, enable_progress_bar: true}\n")
     changes = ["--config", "mine.yaml", "--max_epochs", "3", "--model.lr", "0.5"]
     done = run("fit", "--ckpt_path", "last", *changes)
@@ -183,7 +177,8 @@ def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_s
     assert yaml.safe_load((RUN / "hparams.yaml").read_text())["lr"] == 0.5
     checkpoint = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
-    assert results_of(RUN)["epochs"] == 3
+    results = results_of(RUN)
+    assert (results["epochs"], results["seed"]) == (3, 3)
     assert not RUN.with_name("version_1").exists()
 
 
@@ -203,14 +198,15 @@ def test_a_run_cut_off_in_its_final_test_is_tested_and_a_finished_one_says_what_
 
 @pytest.mark.parametrize(
     "change",
-    ["max_length 20", "tokenizer basic_english", "val_fraction 0.3", "source other.csv"],
+    [
+        *("--data.max_length 20", "--data.tokenizer basic_english", "--data.val_fraction 0.3"),
+        *("--data.source other.csv", "--seed_everything 5"),
+    ],
 )
-def test_a_run_never_mixes_metrics_of_different_data(
-    change: str, fails: Fails, finished: Path
-) -> None:
-    flag, value = f"--data.{change}".split()
-    line = fails("fit", "--ckpt_path", "last", "--max_epochs", "3", flag, value)
-    assert f"{flag} {value}" in line
+@pytest.mark.usefixtures("finished")
+def test_a_run_never_mixes_metrics_of_different_data_or_seeds(change: str, fails: Fails) -> None:
+    line = fails("fit", "--ckpt_path", "last", "--max_epochs", "3", *change.split())
+    assert change in line
     assert "without --ckpt_path" in line
 
 
