@@ -11,8 +11,6 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from lit_imdb.errors import UserError, as_user_error
 
-_PER_STEP = (OneCycleLR, CyclicLR)  # Lightning steps the others once an epoch
-
 
 def set_optimizer(model: Any, config: Any, saved: list[dict[str, Any]]) -> None:
     """Have `model` use what `config.optimizer` and `config.lr_scheduler` describe, if anything.
@@ -25,38 +23,36 @@ def set_optimizer(model: Any, config: Any, saved: list[dict[str, Any]]) -> None:
     if config.optimizer or config.lr_scheduler:
         own = model.configure_optimizers
         steps = next((state.get("total_steps") for state in saved), None)
-        model.configure_optimizers = partial(
-            _configure, model, own, config.optimizer, config.lr_scheduler, steps
-        )
+        model.configure_optimizers = partial(_configure, model, own, config, steps)
 
 
-def _configure(model: Any, own: Any, optimizer: Any, scheduler: Any, steps: int | None) -> Any:
+def _configure(model: Any, own: Any, config: Any, steps: int | None) -> Any:
     """Return what `configure_optimizers` returns; the rate is the model's if no other is given.
 
     Raises:
         UserError: Settings that torch refuses, or a schedule for nothing that it could schedule.
     """
-    if optimizer is None:
-        made = own()
-    else:
-        settings = optimizer.init_args.as_dict()
-        rate = inspect.signature(locate(optimizer.class_path)).parameters.get("lr")  # type: ignore[arg-type]
+    if config.optimizer:
+        class_path, settings = config.optimizer.class_path, config.optimizer.init_args.as_dict()
+        rate = inspect.signature(locate(class_path)).parameters.get("lr")  # type: ignore[arg-type]
         if rate and settings["lr"] == rate.default:
             settings["lr"] = model.lr
-        made = _make("optimizer", model.parameters(), optimizer.class_path, settings)
-    if scheduler is None:
-        return made
-    if not isinstance(made, Optimizer):
+        optimizer = _make("optimizer", model.parameters(), class_path, settings)
+    else:
+        optimizer = own()
+    if not config.lr_scheduler:
+        return optimizer
+    if not isinstance(optimizer, Optimizer):
         raise UserError("--lr_scheduler: the model has schedules of its own; give --optimizer too")
-    settings = scheduler.init_args.as_dict()
+    settings = config.lr_scheduler.init_args.as_dict()
     if "total_steps" in settings and not (settings["total_steps"] or settings["epochs"]):
         # not estimated again for a run that resumes: that would open its data before their
         # position is restored
         settings["total_steps"] = steps or model.trainer.estimated_stepping_batches
-    schedule = _make("lr_scheduler", made, scheduler.class_path, settings)
-    if isinstance(schedule, _PER_STEP):
-        return [made], [{"scheduler": schedule, "interval": "step"}]
-    return LightningCLI.configure_optimizers(model, made, schedule)
+    schedule = _make("lr_scheduler", optimizer, config.lr_scheduler.class_path, settings)
+    if isinstance(schedule, (OneCycleLR, CyclicLR)):  # Lightning steps the others once an epoch
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+    return LightningCLI.configure_optimizers(model, optimizer, schedule)
 
 
 def _make(kind: str, first: Any, class_path: str, settings: dict[str, Any]) -> Any:
