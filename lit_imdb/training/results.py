@@ -18,7 +18,7 @@ from rich.table import Table
 from lit_imdb.clock import STARTED
 from lit_imdb.training.history import History
 
-_LIBRARIES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy")
+_PACKAGES = ("torch", "pytorch-lightning", "torchtext", "datasets", "numpy", "lit-imdb")
 
 
 def results_of(
@@ -51,9 +51,10 @@ def results_of(
         settings[group] |= hparams
     kept = history.kept
     epochs = [epoch["seconds"] for epoch in history.epochs]
-    device, elapsed = str(trainer.strategy.root_device), time.perf_counter() - STARTED
+    device = str(trainer.strategy.root_device)
+    elapsed = time.perf_counter() - STARTED
     start = datetime.now().astimezone() - timedelta(seconds=elapsed)
-    versions = {name: version(name) for name in (*_LIBRARIES, "lit-imdb")}
+    versions = {name: version(name) for name in _PACKAGES}
     return {
         "source": data.source,
         "reviews": {name: len(split) for name, split in data.splits.items()},
