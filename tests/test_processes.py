@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, TINY, Run, Trained, results_of, train_py
 
+from benchmarks.timing import start
 from lit_imdb.data.loader import BatchLoader, Split
 
 TWO = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
@@ -51,18 +52,10 @@ def test_two_processes_stop_together_resume_and_test_like_one(
     fit = ["fit", *TINY, *TWO, "--data.source", str(trained.corpus), "--max_epochs"]
     folder = tmp_path / "logs/imdb/version_0"
     last = folder / "checkpoints/last.ckpt"
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *fit, "1000"], stdout=log, stderr=log
-        )
-        deadline = time.monotonic() + 100
-        while not last.is_file() or torch.load(last, weights_only=True)["epoch"] < 2:
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                pytest.fail((tmp_path / "log").read_text())
-            time.sleep(0.1)
-        process.terminate()
-        assert process.wait(30) == 143
+    process = start([sys.executable, str(ROOT / "train.py"), *fit, "1000"], tmp_path)
+    told = [*takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr)]
+    process.terminate()
+    assert process.wait(30) == 143, told
     epochs = torch.load(last, weights_only=True)["epoch"] + 2
     assert epochs < 1000
     done = train_py(*fit, epochs, "--ckpt_path", "last", cwd=tmp_path)
