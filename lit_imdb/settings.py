@@ -126,7 +126,8 @@ class SettingsCLI(LightningCLI):
             ("model", checkpoint["hyper_parameters"]),
         ):
             spec = saved.get(key) or self.config[command][key].as_dict()
-            own = {name: settings.get(name, value) for name, value in spec["init_args"].items()}
+            takes = spec.get("init_args", {})
+            own = {name: settings.get(name, value) for name, value in takes.items()}
             saved[key] = {**spec, "init_args": own}  # those that the class takes
             if "class_path" not in given[command][key]:
                 given[command][key].class_path = spec["class_path"]

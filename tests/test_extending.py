@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT, RUN, TINY, Fails, Run, make_reviews, results_of, run_script
+from conftest import ROOT, RUN, SHORT, TINY, Fails, Run, make_reviews, results_of, run_script
 from prepared import data_of
 from torch import nn
 
@@ -97,8 +97,12 @@ print("scale", lit_imdb.load().net.scale)
 
 OWN = """
 from pathlib import Path
-from lit_imdb import ImdbDataModule
+from lit_imdb import ImdbDataModule, LitSentiment
 from pytorch_lightning import Callback
+
+class Small(LitSentiment):
+    def __init__(self, vocab_size: int = 60) -> None:
+        super().__init__(vocab_size=vocab_size, hidden_dim=8)
 
 class Touch(Callback):
     def on_train_epoch_end(self, trainer, pl_module):
@@ -114,11 +118,25 @@ def test_a_callback_and_a_data_module_are_of_a_module_of_ones_own(
 ) -> None:
     Path("own.py").write_text(OWN)
     monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "own", raising=False)
     fit("--trainer.callbacks", "own.Touch", "--data", "own.ValidatesOnTest")
     assert sorted(map(str, Path().glob("epoch*"))) == ["epoch0", "epoch1"]
     results = results_of(RUN)
     assert results["val_loss"] == results["test_loss"]
     assert f"{results['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
+
+
+def test_a_model_without_a_setting_of_its_own_trains_resumes_and_is_tested(
+    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    assert run("fit", *SHORT, "--data.source", corpus, "--model", "own.Small").status == 0
+    assert "found_lr" not in results_of(RUN)
+    done = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
+    assert done.status == 0, done
+    assert run("test", "--accelerator", "cpu").status == 0
 
 
 @pytest.fixture

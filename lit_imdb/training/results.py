@@ -45,8 +45,8 @@ def results_of(
     changed, found = changes(settings, default["fit"]), {}
     used = (("model", "lr", model.hparams), ("data", "batch_size", data.hparams))
     for group, name, hparams in used:
-        settings[group] |= settings[group].pop("init_args")
-        if hparams[name] != settings[group].get(name):  # a callback has found a better one
+        settings[group] |= settings[group].pop("init_args", {})
+        if name in settings[group] and hparams[name] != settings[group][name]:  # a finder's
             found[f"found_{name}"] = changed[f"{group}.{name}"] = hparams[name]
         settings[group] |= hparams
     kept = history.kept
