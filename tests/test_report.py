@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from networks import ThreeCells
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
 
 from lit_imdb.report import panels
-from lit_imdb.report.answers import Answers, interval
+from lit_imdb.report.answers import Answers, draw_by_length, draw_reliability, interval
 from lit_imdb.report.gradients import measure
 from lit_imdb.report.page import Shown, Table, clean, html_of
 from lit_imdb.report.panels import PANELS, Panel
-from lit_imdb.report.words import WordSpace
+from lit_imdb.report.words import nearest_words, plane
 
 HOSTILE = [
     "one\ntwo\r\nthree\u2028four",
@@ -240,8 +241,8 @@ def test_area_calibration_and_mistakes_are_what_their_definitions_say() -> None:
     assert scalars["roc_auc"] == pytest.approx(6 / 9)  # of 9 pairs 6 are in order
     # bins: 0.1 | 0.2 | 0.45 | 0.8 | 0.9 and 0.95, of which one is positive
     gaps = [0.1, 0.2, 0.55, 0.2, abs(0.925 - 0.5)]
-    said, true = answers.reliability()
-    assert (said - true).abs().tolist() == pytest.approx(gaps)
+    said, true = draw_reliability(answers).axes[0].lines[-1].get_data()
+    assert abs(said - true).tolist() == pytest.approx(gaps)
     assert scalars["calibration_error"] == pytest.approx((sum(gaps) + gaps[-1]) / 6)
     assert answers.mistakes() == [4, 5]
 
@@ -249,8 +250,10 @@ def test_area_calibration_and_mistakes_are_what_their_definitions_say() -> None:
 def test_reviews_are_grouped_by_length_and_few_of_them_have_wide_intervals() -> None:
     ids = torch.tensor([[0, 0, 2], [0, 1, 2], [3, 4, 5]]).repeat(10, 1)[:-1]  # 10, 10, 9 of each
     split: Any = SimpleNamespace(ids=ids, labels=torch.ones(29))
-    groups = Answers(split, torch.arange(29), (ids[:, 1] > 0).float()).by_length()
-    assert {name: float(right.mean()) for name, right in groups.items()} == {"1": 0, "2": 1}
+    answers = Answers(split, torch.arange(29), (ids[:, 1] > 0).float())
+    axes = draw_by_length(answers).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1\n(10)", "2\n(10)"]
+    assert [line.get_ydata().tolist() for line in axes.lines[1::2]] == [[0], [1]]
     assert interval(1.0, 1) == pytest.approx((0.2065, 1), abs=1e-4)
     low, high = interval(0.8, 10_000)
     assert low < 0.8 < high < low + 0.02
@@ -272,9 +275,10 @@ def test_hidden_gradients_agree_with_the_slope_of_the_loss() -> None:
 
 def test_neighbours_have_the_same_direction_and_positive_words_are_on_the_right() -> None:
     vectors = torch.tensor([[1.0, 1], [1, -1], [3, 2.9], [-1, -1]])
-    polarity = torch.tensor([0.9, 0.5, 0.8, 0.1])
-    space = WordSpace(["great", "film", "superb", "bad"], vectors, polarity)
-    assert space.neighbours(1) == [["great", "superb"], ["bad", "film"]]
+    net: Any = SimpleNamespace(embedding=nn.Embedding(6, 2))
+    net.embedding.weight.data[2:] = vectors
+    rows = nearest_words(net, ["<pad>", "<unk>", "great", "film", "superb", "bad"]).rows
+    assert rows == [["great", "superb, film, bad"], ["bad", "film, superb, great"]]
     for each in (vectors, -vectors):
-        x = WordSpace(space.words, each, polarity).plane()[:, 0]
+        x = plane(each, torch.tensor([0.9, 0.5, 0.8, 0.1]))[:, 0]
         assert x[2] > x[3]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ from lit_imdb.report.figures import curves
 from lit_imdb.report.gradients import draw_gradients, measure
 from lit_imdb.report.page import Table
 from lit_imdb.report.reviews import mistakes, sentences
-from lit_imdb.report.words import WordSpace, draw_word_space
+from lit_imdb.report.words import draw_word_space, nearest_words
 from lit_imdb.training.history import History
 
 
@@ -33,10 +32,6 @@ class Run:
     data: ImdbDataModule
     history: History
     test: answers.Answers
-
-    @cached_property
-    def word_space(self) -> WordSpace:
-        return WordSpace.of(self.net, self.data.encoder.vocabulary, self.data.splits["train"])
 
 
 class Panel(NamedTuple):
@@ -82,10 +77,12 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
         Panel("Word space",
               "The frequent words on the two directions in which they differ most, coloured by the "
               "training reviews in which they occur more often.",
-              lambda run: draw_word_space(run.word_space), "words/space", of_cells=True),
+              lambda run: draw_word_space(run.net, run.data.encoder.vocabulary,
+                                          run.data.splits["train"]),
+              "words/space", of_cells=True),
         Panel("Nearest words",
               "If they look random, the embedding has hardly moved.",
-              lambda run: Table(["word", "nearest by cosine"], run.word_space.neighbours()),
+              lambda run: nearest_words(run.net, run.data.encoder.vocabulary),
               of_cells=True),
     ],
     "Where does it fail?": [
