@@ -1,9 +1,10 @@
 """How good the answers to held-out reviews are, in numbers and pictures.
 
-Shapes: N reviews, G of them of some length.
+Shapes: N reviews.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -61,25 +62,6 @@ class Answers:
         error = binary_calibration_error(*answers, n_bins=_BINS)
         return {"roc_auc": float(binary_auroc(*answers)), "calibration_error": float(error)}
 
-    def reliability(self) -> tuple[Tensor, Tensor]:
-        """Return mean probability and share of positive reviews in each bin that is not empty."""
-        bins = (self.probabilities * _BINS).long().clamp(max=_BINS - 1)
-        counts = torch.bincount(bins)
-        sums = [torch.bincount(bins, each) for each in (self.probabilities, self.labels.float())]
-        said, true = ((each / counts)[counts > 0] for each in sums)
-        return said, true
-
-    def by_length(self) -> dict[str, Tensor]:
-        """Return `right` (G,) by the number of words read, without lengths of few reviews."""
-        words, longest = (self.split.ids[self.rows] != PAD_ID).sum(1), self.split.ids.shape[1]
-        edges = sorted({1, longest // 4, longest // 2, 3 * longest // 4, longest} - {0})
-        groups = {}
-        for low, end in zip(edges, [*edges[1:], longest + 1], strict=True):
-            right = self.right[(words >= low) & (words < end)]
-            if len(right) >= _FEW:
-                groups[str(low) if end == low + 1 else f"{low}-{end - 1}"] = right.double()
-        return groups
-
     def mistakes(self) -> list[int]:
         """Return places of the ten surest wrong answers, surest first."""
         sureness = (self.probabilities - 0.5).abs().where(~self.right, -1)
@@ -114,28 +96,35 @@ def draw_reliability(answers: Answers) -> Figure:
     """Draw the share of positive reviews by the probability that they got."""
     figure, axes = new_figure("probability of positive", "share that is positive")
     axes.plot((0, 1), (0, 1), **GUIDE, label="ideal")
-    said, true = answers.reliability()
+    bins = (answers.probabilities * _BINS).long().clamp(max=_BINS - 1)
+    counts = torch.bincount(bins)
+    said, true = (
+        (torch.bincount(bins, values) / counts)[counts > 0]
+        for values in (answers.probabilities, answers.labels.float())
+    )
     axes.plot(said.numpy(), true.numpy(), color="black", marker="o", label="test")
     axes.legend()
     return figure
 
 
 def draw_by_length(answers: Answers) -> Figure | None:
-    """Draw the accuracy by length; None if there are too few reviews."""
-    groups = answers.by_length()
-    if not groups:
-        return None
+    """Draw the accuracy by the number of words read; None if there are too few reviews."""
     figure, axes = new_figure("words read (number of reviews)", "accuracy")
     axes.set_position((0.2, 0.23, 0.77, 0.74))  # a second line below the axis
     axes.yaxis.set_major_formatter(PERCENT)
-    for place, right in enumerate(groups.values()):
-        low, high = interval(float(right.mean()), len(right))
-        axes.plot((place, place), (low, high), color="black", marker="_", markersize=10)
-        axes.plot(place, right.mean(), "o", color="black")
-    names = [f"{name}\n({len(right):,})" for name, right in groups.items()]
-    axes.set_xticks(range(len(groups)), names)
     axes.margins(x=0.15)
-    return figure
+    ids = answers.split.ids[answers.rows]
+    words, longest = (ids != PAD_ID).sum(1), ids.shape[1]
+    edges = sorted({1, longest // 4, longest // 2, 3 * longest // 4, longest} - {0})
+    for low, end in pairwise([*edges, longest + 1]):
+        right = answers.right[(words >= low) & (words < end)].double()
+        if len(right) >= _FEW:
+            name = str(low) if end == low + 1 else f"{low}-{end - 1}"
+            place, accuracy = f"{name}\n({len(right):,})", float(right.mean())
+            ends = interval(accuracy, len(right))
+            axes.plot((place, place), ends, color="black", marker="_", markersize=10)
+            axes.plot(place, accuracy, "o", color="black")
+    return figure if axes.has_data() else None
 
 
 def interval(accuracy: float, reviews: int) -> tuple[float, float]:
