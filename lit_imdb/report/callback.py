@@ -17,8 +17,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lit_imdb.files import whole_file
 from lit_imdb.report.answers import Answers
+from lit_imdb.report.figures import Table
 from lit_imdb.report.gradients import measure
-from lit_imdb.report.page import Shown, Table, html_of
+from lit_imdb.report.page import html_of
 from lit_imdb.report.panels import PANELS, Panel, Run
 from lit_imdb.training.history import History
 
@@ -85,15 +86,14 @@ class Report(Callback):
             return
         run = Run(module.net, trainer.datamodule, self._history, self._tested)
         writer, step = _writer(trainer), trainer.global_step
-        sections: dict[str, list[Shown]] = {}
+        sections: dict[str, list[tuple[Panel, str | Table]]] = {}
         for heading, panels in PANELS.items():
             for panel in panels:
                 if panel.of_cells and not run.net.cells:
                     continue
                 with self._guard(f"the panel {panel.title}"):
                     if content := _content_of(panel, run, writer, step):
-                        shown = Shown(panel.title, panel.caption, content)
-                        sections.setdefault(heading, []).append(shown)
+                        sections.setdefault(heading, []).append((panel, content))
         with self._guard("its page"), whole_file(Path(results["run"], "report.html")) as file:
             file.write(html_of(results, sections).encode())
 

@@ -1,12 +1,23 @@
-"""The look of every picture: plain matplotlib, readable at the 300 pixels of TensorBoard."""
+"""What panels are made of: tables, and plain matplotlib, readable at TensorBoard's 300 pixels."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lit_imdb.training.history import History
+
+Words = list[tuple[str, float]]  # each with its influence: above 0 it speaks for positive
+
+
+class Table(NamedTuple):
+    """Rows of texts, and of words that are coloured by their influence."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | Words]]
+
 
 Style = dict[str, Any]
 

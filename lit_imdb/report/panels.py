@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report import answers
-from lit_imdb.report.figures import curves
+from lit_imdb.report.figures import Table, curves
 from lit_imdb.report.gradients import draw_gradients, measure
-from lit_imdb.report.page import Table
 from lit_imdb.report.reviews import mistakes, sentences
 from lit_imdb.report.words import draw_word_space, nearest_words
 from lit_imdb.training.history import History

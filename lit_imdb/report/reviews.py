@@ -9,7 +9,7 @@ from lit_imdb.data.text import TextEncoder
 from lit_imdb.model.attribution import influences
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report.answers import LABELS, Answers
-from lit_imdb.report.page import Table, Words
+from lit_imdb.report.figures import Table, Words
 
 # What makes it hard, the label that a reader would give, the text: the same in every run.
 _SENTENCES = (

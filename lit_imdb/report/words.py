@@ -15,8 +15,7 @@ from torch.nn.functional import normalize
 
 from lit_imdb.data.loader import Split
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.report.figures import CLASSES, GUIDE, Style, new_figure
-from lit_imdb.report.page import Table
+from lit_imdb.report.figures import CLASSES, GUIDE, Style, Table, new_figure
 
 _PROBES = (
     *("great", "wonderful", "funny", "love", "good", "best"),
