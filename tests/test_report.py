@@ -238,12 +238,12 @@ def test_area_calibration_and_mistakes_are_what_their_definitions_say() -> None:
     split: Any = SimpleNamespace(labels=torch.tensor([0, 0, 1, 1, 0, 1]))
     answers = Answers(split, torch.arange(6), torch.tensor([0.1, 0.2, 0.9, 0.8, 0.95, 0.45]))
     scalars = answers.scalars()
-    assert scalars["roc_auc"] == pytest.approx(6 / 9)  # of 9 pairs 6 are in order
+    assert scalars["val/roc_auc"] == pytest.approx(6 / 9)  # of 9 pairs 6 are in order
     # bins: 0.1 | 0.2 | 0.45 | 0.8 | 0.9 and 0.95, of which one is positive
     gaps = [0.1, 0.2, 0.55, 0.2, abs(0.925 - 0.5)]
     said, true = draw_reliability(answers).axes[0].lines[-1].get_data()
     assert abs(said - true).tolist() == pytest.approx(gaps)
-    assert scalars["calibration_error"] == pytest.approx((sum(gaps) + gaps[-1]) / 6)
+    assert scalars["val/calibration_error"] == pytest.approx((sum(gaps) + gaps[-1]) / 6)
     assert answers.mistakes() == [4, 5]
 
 
@@ -269,7 +269,7 @@ def test_hidden_gradients_agree_with_the_slope_of_the_loss() -> None:
     with torch.no_grad():  # the last state of the last cell: d loss / d h = (p - y) w
         slope = (torch.sigmoid(net(ids, [None] * 3)) - labels)[:, None] * net.head.weight
     assert norms[-1, -1].item() == pytest.approx(slope.norm(dim=1).mean().item())
-    assert scalars["spectral_norm_cell1"] == pytest.approx(1)  # orthogonal at first
+    assert scalars["vanishing/spectral_norm_cell1"] == pytest.approx(1)  # orthogonal at first
     assert all(parameter.grad is None for parameter in net.parameters())
 
 

@@ -60,7 +60,7 @@ class Answers:
         """Return the area below the ROC curve and the expected calibration error."""
         answers = self.probabilities, self.labels
         error = binary_calibration_error(*answers, n_bins=_BINS)
-        return {"roc_auc": float(binary_auroc(*answers)), "calibration_error": float(error)}
+        return {"val/roc_auc": float(binary_auroc(*answers)), "val/calibration_error": float(error)}
 
     def mistakes(self) -> list[int]:
         """Return places of the ten surest wrong answers, surest first."""

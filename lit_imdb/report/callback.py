@@ -43,7 +43,7 @@ class Report(Callback):
         self._failed: set[str] = set()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        if writer := _writer(trainer):
+        for writer in _writers(trainer):
             writer.add_custom_scalars({"Training and validation": _PAIRS})
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -58,13 +58,11 @@ class Report(Callback):
             return
         with self._guard("the validation"):
             answers = Answers.of(trainer, pl_module, "val")
-            numbers = {f"val/{name}": value for name, value in answers.scalars().items()}
+            pl_module.log_dict(answers.scalars(), sync_dist=True)
             if pl_module.net.cells:
-                _, vanishing = measure(pl_module.net, trainer.datamodule.splits["val"])
-                numbers |= {f"vanishing/{name}": value for name, value in vanishing.items()}
-            for tag, value in numbers.items():
-                pl_module.log(tag, value, sync_dist=True)
-            if writer := _writer(trainer):
+                _, scalars = measure(pl_module.net, trainer.datamodule.splits["val"])
+                pl_module.log_dict(scalars, sync_dist=True)
+            for writer in _writers(trainer):
                 # the step of val/loss: a run that resumes after it must not repeat it
                 step = trainer.global_step - 1
                 writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
@@ -85,14 +83,13 @@ class Report(Callback):
             rank_zero_warn("there is no report.html: this process has tested no review")
             return
         run = Run(module.net, trainer.datamodule, self._history, self._tested)
-        writer, step = _writer(trainer), trainer.global_step
         sections: dict[str, list[tuple[Panel, str | Table]]] = {}
         for heading, panels in PANELS.items():
             for panel in panels:
                 if panel.of_cells and not run.net.cells:
                     continue
                 with self._guard(f"the panel {panel.title}"):
-                    if content := _content_of(panel, run, writer, step):
+                    if content := _content_of(panel, run, trainer):
                         sections.setdefault(heading, []).append((panel, content))
         with self._guard("its page"), whole_file(Path(results["run"], "report.html")) as file:
             file.write(html_of(results, sections).encode())
@@ -109,13 +106,12 @@ class Report(Callback):
                 rank_zero_warn(f"the report continues without {what}: {message}")
 
 
-def _writer(trainer: Any) -> Any:
-    """Return TensorBoard's writer in the first process, if there is one."""
-    loggers = [each for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
-    return loggers[0].experiment if loggers and trainer.is_global_zero else None
+def _writers(trainer: Any) -> list[Any]:
+    """Return TensorBoard's writers, which do nothing in any process but the first."""
+    return [each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
 
 
-def _content_of(panel: Panel, run: Run, writer: Any, step: int) -> str | Table | None:
+def _content_of(panel: Panel, run: Run, trainer: Any) -> str | Table | None:
     """Return a panel's table, or its picture as the page has it; TensorBoard gets that too."""
     content = panel.draw(run)
     if not isinstance(content, Figure):
@@ -123,8 +119,9 @@ def _content_of(panel: Panel, run: Run, writer: Any, step: int) -> str | Table |
     canvas: Any = FigureCanvasAgg(content)
     png = io.BytesIO()
     canvas.print_png(png, pil_kwargs={"compress_level": 1})  # twice as fast as the default
-    if panel.tag and writer:
-        writer.add_image(panel.tag, np.asarray(canvas.buffer_rgba()), step, dataformats="HWC")
+    for writer in _writers(trainer) if panel.tag else ():
+        image = np.asarray(canvas.buffer_rgba())
+        writer.add_image(panel.tag, image, trainer.global_step, dataformats="HWC")
     return base64.b64encode(png.getvalue()).decode()
 
 

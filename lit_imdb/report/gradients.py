@@ -51,7 +51,7 @@ def measure(net: SentimentRNN, split: Split) -> tuple[Tensor, dict[str, float]]:
         "spectral_norm": torch.linalg.matrix_norm(recurrent, 2),
     }
     return norms.cpu(), {
-        f"{name}_cell{cell}": value
+        f"vanishing/{name}_cell{cell}": value
         for name, values in found.items()
         for cell, value in enumerate(values.tolist())
     }
