@@ -39,7 +39,6 @@ class Report(Callback):
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._tested: Answers | None = None
         self._failed: set[str] = set()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -67,32 +66,41 @@ class Report(Callback):
                 step = trainer.global_step - 1
                 writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
 
-    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        with self._guard("the answers to the test reviews"):
-            self._tested = Answers.of(trainer, pl_module, "test")
-
     def write(self, trainer: Any, module: Any, results: Mapping[str, Any]) -> None:
-        """Write `report.html`, of the weights that were tested, and the pictures of TensorBoard.
+        """Write `report.html`, of the weights just tested, and the pictures of TensorBoard.
 
-        Args:
-            trainer: Has the data and the loggers.
-            module: Has the weights.
-            results: The content of `results.json`.
+        `results` is the content of `results.json`.
         """
-        if self._tested is None:
+        if results["test_acc"] is None or not module.evaluated:
             rank_zero_warn("there is no report.html: this process has tested no review")
             return
-        run = Run(module.net, trainer.datamodule, self._history, self._tested)
-        sections: dict[str, list[tuple[Panel, str | Table]]] = {}
-        for heading, panels in PANELS.items():
-            for panel in panels:
-                if panel.of_cells and not run.net.cells:
-                    continue
-                with self._guard(f"the panel {panel.title}"):
-                    if content := _content_of(panel, run, trainer):
-                        sections.setdefault(heading, []).append((panel, content))
-        with self._guard("its page"), whole_file(Path(results["run"], "report.html")) as file:
-            file.write(html_of(results, sections).encode())
+        with self._guard("its page"):
+            answers = Answers.of(trainer, module, "test")
+            run = Run(module.net, trainer.datamodule, self._history, answers)
+            sections = {}
+            for heading, panels in PANELS.items():
+                drawn = [(panel, self._draw(panel, run, trainer)) for panel in panels]
+                sections[heading] = [(panel, content) for panel, content in drawn if content]
+            with whole_file(Path(results["run"], "report.html")) as file:
+                file.write(html_of(results, sections).encode())
+
+    def _draw(self, panel: Panel, run: Run, trainer: Any) -> str | Table | None:
+        """Return a panel's table, or its picture as a PNG in base64; TensorBoard gets that too."""
+        if panel.of_cells and not run.net.cells:
+            return None
+        with self._guard(f"the panel {panel.title}"):
+            content = panel.draw(run)
+            if not isinstance(content, Figure):
+                return content
+            canvas: Any = FigureCanvasAgg(content)
+            png = io.BytesIO()
+            canvas.print_png(png, pil_kwargs={"compress_level": 1})  # twice as fast as the default
+            if panel.tag:
+                image = np.asarray(canvas.buffer_rgba())
+                for writer in _writers(trainer):
+                    writer.add_image(panel.tag, image, trainer.global_step, dataformats="HWC")
+            return base64.b64encode(png.getvalue()).decode()
+        return None
 
     @contextmanager
     def _guard(self, what: str) -> Iterator[None]:
@@ -102,8 +110,8 @@ class Report(Callback):
         except Exception as error:
             if what not in self._failed:
                 self._failed.add(what)
-                message = " ".join(f"{type(error).__name__}: {error}".split())
-                rank_zero_warn(f"the report continues without {what}: {message}")
+                found = f"{type(error).__name__}: {error}"
+                rank_zero_warn(f"the report continues without {what}: {found}")
 
 
 def _writers(trainer: Any) -> list[Any]:
@@ -111,23 +119,11 @@ def _writers(trainer: Any) -> list[Any]:
     return [each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
 
 
-def _content_of(panel: Panel, run: Run, trainer: Any) -> str | Table | None:
-    """Return a panel's table, or its picture as the page has it; TensorBoard gets that too."""
-    content = panel.draw(run)
-    if not isinstance(content, Figure):
-        return content
-    canvas: Any = FigureCanvasAgg(content)
-    png = io.BytesIO()
-    canvas.print_png(png, pil_kwargs={"compress_level": 1})  # twice as fast as the default
-    for writer in _writers(trainer) if panel.tag else ():
-        image = np.asarray(canvas.buffer_rgba())
-        writer.add_image(panel.tag, image, trainer.global_step, dataformats="HWC")
-    return base64.b64encode(png.getvalue()).decode()
-
-
 def _gradient_norm(trainer: Any, pl_module: Any, optimizer: Any) -> float:
     """Return the norm over all weights, before clipping."""
     gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
     scaler: Any = getattr(trainer.precision_plugin, "scaler", None)  # of 16-bit training
-    scaled = scaler and optimizer.defaults.get("fused")  # others' gradients are unscaled by now
-    return float(torch.nn.utils.get_total_norm(gradients)) / (scaler.get_scale() if scaled else 1.0)
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if scaler and optimizer.defaults.get("fused"):  # others' gradients are unscaled by now
+        norm /= scaler.get_scale()
+    return norm

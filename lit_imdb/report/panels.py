@@ -76,9 +76,7 @@ PANELS: dict[str, list[Panel]] = {  # by section of the page
         Panel("Word space",
               "The frequent words on the two directions in which they differ most, coloured by the "
               "training reviews in which they occur more often.",
-              lambda run: draw_word_space(run.net, run.data.encoder.vocabulary,
-                                          run.data.splits["train"]),
-              "words/space", of_cells=True),
+              lambda run: draw_word_space(run.net, run.data), "words/space", of_cells=True),
         Panel("Nearest words",
               "If they look random, the embedding has hardly moved.",
               lambda run: nearest_words(run.net, run.data.encoder.vocabulary),

@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lit_imdb.data.datamodule import ImdbDataModule
 from lit_imdb.data.loader import Split
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report.figures import CLASSES, GUIDE, Style, Table, new_figure
@@ -36,10 +37,10 @@ def nearest_words(net: SentimentRNN, vocabulary: Sequence[str]) -> Table:
     return Table(["word", "nearest by cosine"], rows)
 
 
-def draw_word_space(net: SentimentRNN, vocabulary: Sequence[str], train: Split) -> Figure:
+def draw_word_space(net: SentimentRNN, data: ImdbDataModule) -> Figure:
     """Draw the frequent words as points, coloured by polarity, and write the probe words."""
-    words, vectors = _frequent(net, vocabulary)
-    polarity = _polarity_of(train, len(vocabulary))[_FREQUENT]  # (W,)
+    words, vectors = _frequent(net, data.encoder.vocabulary)
+    polarity = _polarity_of(data.splits["train"], len(data.encoder.vocabulary))[_FREQUENT]  # (W,)
     points = plane(vectors, polarity).numpy()  # (W, 2)
     low, high = np.percentile(points, (0.5, 99.5), axis=0)  # a few far ones would squeeze the rest
     points = (points - low) / (high - low)
