@@ -3,9 +3,8 @@
 Shapes: N reviews.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -25,8 +24,7 @@ _FEW = 10  # reviews of a length that say nothing about it
 LABELS = ("negative", "positive")
 
 
-@dataclass(frozen=True)
-class Answers:
+class Answers(NamedTuple):
     """A network's answers to some reviews of a split.
 
     Attributes:
@@ -57,7 +55,7 @@ class Answers:
         return (self.probabilities > 0.5) == (self.labels > 0.5)
 
     def scalars(self) -> dict[str, float]:
-        """Return the area below the ROC curve and the expected calibration error."""
+        """Return a validation's area below the ROC curve and its expected calibration error."""
         answers = self.probabilities, self.labels
         error = binary_calibration_error(*answers, n_bins=_BINS)
         return {"val/roc_auc": float(binary_auroc(*answers)), "val/calibration_error": float(error)}

@@ -1,7 +1,6 @@
 """Everything that the report shows at the end: a new panel is a function and an entry here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -16,8 +15,7 @@ from lit_imdb.report.words import draw_word_space, nearest_words
 from lit_imdb.training.history import History
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A finished run.
 
     Attributes:
