@@ -67,10 +67,7 @@ class Report(Callback):
                 writer.add_pr_curve("val/pr_curve", answers.labels, answers.probabilities, step)
 
     def write(self, trainer: Any, module: Any, results: Mapping[str, Any]) -> None:
-        """Write `report.html`, of the weights just tested, and the pictures of TensorBoard.
-
-        `results` is the content of `results.json`.
-        """
+        """Write `report.html`, of the weights just tested, and the pictures of TensorBoard."""
         if results["test_acc"] is None or not module.evaluated:
             rank_zero_warn("there is no report.html: this process has tested no review")
             return

@@ -15,12 +15,7 @@ from lit_imdb.training.results import metric_pair
 def html_of(
     results: Mapping[str, Any], sections: Mapping[str, Sequence[tuple[Panel, str | Table]]]
 ) -> str:
-    """Return the page of a run.
-
-    Args:
-        results: The content of `results.json`.
-        sections: By heading, each panel with its table, or its PNG in base64.
-    """
+    """Return the page of `results.json` and, by heading, the panels: a table or a base64 PNG."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["clean"] = clean
     template = files("lit_imdb.report").joinpath("page.html").read_text()
