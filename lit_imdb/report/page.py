@@ -53,8 +53,7 @@ def clean(text: str) -> str:
 
     Format characters go too: a right-to-left override would reverse what follows it.
 
-    >>> clean("An\\n\\x00odd <br />film\\u202e")
+    >>> clean("An\\n\\x00odd  film\\u202e")
     'An odd film'
     """
-    text = text.replace("<br />", " ")
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
