@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import (
 
 from lit_imdb.data.loader import Split
 from lit_imdb.data.text import PAD_ID
-from lit_imdb.report.figures import CLASSES, GUIDE, PERCENT, new_figure
+from lit_imdb.report.figures import CLASSES, GUIDE, new_figure
 
 _BINS = 10  # of the reliability diagram
 _FEW = 10  # reviews of a length that say nothing about it
@@ -109,7 +109,7 @@ def draw_by_length(answers: Answers) -> Figure | None:
     """Draw the accuracy by the number of words read; None if there are too few reviews."""
     figure, axes = new_figure("words read (number of reviews)", "accuracy")
     axes.set_position((0.2, 0.23, 0.77, 0.74))  # a second line below the axis
-    axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter("{x:.0%}")
     axes.margins(x=0.15)
     ids = answers.split.ids[answers.rows]
     words, longest = (ids != PAD_ID).sum(1), ids.shape[1]
@@ -118,7 +118,8 @@ def draw_by_length(answers: Answers) -> Figure | None:
         right = answers.right[(words >= low) & (words < end)].double()
         if len(right) >= _FEW:
             name = str(low) if end == low + 1 else f"{low}-{end - 1}"
-            place, accuracy = f"{name}\n({len(right):,})", float(right.mean())
+            place = f"{name}\n({len(right):,})"
+            accuracy = float(right.mean())
             ends = interval(accuracy, len(right))
             axes.plot((place, place), ends, color="black", marker="_", markersize=10)
             axes.plot(place, accuracy, "o", color="black")

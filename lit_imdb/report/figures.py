@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from lit_imdb.training.history import History
 
@@ -29,7 +28,6 @@ CLASSES: tuple[Style, Style] = (
     {"color": "#0072B2", "linestyle": "-", "label": "positive"},
 )
 CELLS: tuple[Style, ...] = ({"color": "#000000"}, {"color": "#888888", "linestyle": "--"})
-PERCENT = PercentFormatter(1, decimals=0)
 GUIDE: Style = {"color": "#777777", "linewidth": 1, "linestyle": ":"}
 
 
@@ -58,7 +56,7 @@ def curves(history: History, metric: str) -> Figure:
     axes.locator_params(axis="x", integer=True)
     axes.locator_params(axis="y", nbins=6)
     if metric == "acc":
-        axes.yaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter("{x:.0%}")
     axes.margins(0.08)
     axes.legend(markerscale=0.8)
     return figure
