@@ -107,10 +107,9 @@ def draw_reliability(answers: Answers) -> Figure:
 
 def draw_by_length(answers: Answers) -> Figure | None:
     """Draw the accuracy by the number of words read; None if there are too few reviews."""
-    figure, axes = new_figure("words read (number of reviews)", "accuracy")
+    figure, axes = new_figure("words read (number of reviews)", "accuracy", xmargin=0.15)
     axes.set_position((0.2, 0.23, 0.77, 0.74))  # a second line below the axis
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.margins(x=0.15)
     ids = answers.split.ids[answers.rows]
     words, longest = (ids != PAD_ID).sum(1), ids.shape[1]
     edges = sorted({1, longest // 4, longest // 2, 3 * longest // 4, longest} - {0})

@@ -31,7 +31,6 @@ def _summary(results: Mapping[str, Any]) -> dict[str, str]:
     """Return what a colleague asks about a run."""
     changed = ", ".join(f"{name} {value}" for name, value in results["changed"].items())
     state = ", with local changes" if results["git_dirty"] else ""
-    seconds = results["seconds_per_epoch"]
     reviews = ", ".join(f"{name} {count:,}" for name, count in results["reviews"].items())
     return {
         "Test": metric_pair(results["test_acc"], results["test_loss"]),
@@ -42,7 +41,7 @@ def _summary(results: Mapping[str, Any]) -> dict[str, str]:
         "Parameters": f"{results['parameters']:,}",
         "Commit": (results["git_commit"] or "unknown") + state,
         "Date": f"{results['date'][:16]}, {results['seconds_total']:.0f} s",
-        "Epochs": f"{results['epochs']}" + (f", {seconds:.1f} s each" if seconds else ""),
+        "Epochs": f"{results['epochs']}, {results['seconds_per_epoch']:.1f} s each",
         "Machine": results["machine"],
         "Versions": ", ".join(f"{name} {each}" for name, each in results["versions"].items()),
     }
