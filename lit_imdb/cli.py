@@ -139,9 +139,8 @@ class CLI(SettingsCLI):
         The callbacks of the user stay out: one that averages weights, for example, would put those
         of the last step in place of the checkpoint's.
         """
-        kept = (LightningProgressBar, Report)
         trainer: Any = self.trainer
-        trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, kept)]
+        trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, LightningProgressBar)]
         best = self.best.best_model_path or None
         found = trainer.test(self.model, self.datamodule, best, verbose=False, weights_only=True)
         return dict(*found)  # empty with --trainer.limit_test_batches 0
