@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lit_imdb.data import tables
 from lit_imdb.data.tables import Row
 from lit_imdb.data.text import TextEncoder
-from lit_imdb.errors import UserError, as_user_error
+from lit_imdb.errors import UserError
 
 REVIEWS = 512  # in a block
 Block = tuple[list[Row], np.ndarray]  # what the network takes together: rows and their ids (B, T)
@@ -33,10 +33,9 @@ class Input(IterableDataset[Block | Exception]):
     def __iter__(self) -> Iterator[Block | Exception]:
         try:
             blocks = tables.batches_of(self._reviews(), REVIEWS, lambda review: len(review[1]))
-            with as_user_error(f"cannot read {self.path}", OSError):
-                for block in blocks:
-                    rows, texts = map(list, zip(*block, strict=True))
-                    yield rows, self.encoder.encode(texts)
+            for block in blocks:
+                rows, texts = map(list, zip(*block, strict=True))
+                yield rows, self.encoder.encode(texts)
         except Exception as error:  # DataLoader would raise a RuntimeError with a traceback in it
             yield error
 

@@ -1,5 +1,6 @@
 """`python train.py predict`: labels for a user's own reviews."""
 
+import os
 import shlex
 import sys
 from collections import Counter
@@ -45,7 +46,8 @@ def predict(
     """
     if (file is None) == (not text):
         raise UserError("expected a file or texts: `python train.py predict FILE` or --text TEXT")
-    if file is not None and file != "-" and not Path(file).exists():
+    # os.path's exists: pathlib's raises for a text that is too long for a name
+    if file is not None and file != "-" and not os.path.exists(file):
         typed = shlex.quote(file)
         raise UserError(f"no file {file}; for a text `python train.py predict --text {typed}`")
     # one core reads and tokenises; a second thread for the network would only be in its way
