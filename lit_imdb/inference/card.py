@@ -4,7 +4,6 @@ import json
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -19,11 +18,10 @@ def model_card(classifier: SentimentClassifier, model: str) -> str:
     What is known of its run stands in `results.json`, two folders above the checkpoint.
     """
     origin = classifier.origin
-    results: dict[str, Any] = {"source": origin.source, "reviews": {}, "test_acc": None}
+    results: dict[str, Any] = {"reviews": {}, "test_acc": None}
     with suppress(OSError, ValueError, IndexError, TypeError):  # a checkpoint without its run
         run = origin.path.resolve().parents[1]
         results |= json.loads((run / "results.json").read_text("utf-8"))
-    name = str(results["source"])
     return fill_in(
         "card.md",
         origin=origin,
@@ -31,9 +29,8 @@ def model_card(classifier: SentimentClassifier, model: str) -> str:
         net=classifier.net,
         encoder=classifier.encoder,
         model=model,
-        film=name in ("hub", "package", "auto"),  # of others nothing is known but their name
-        name=Path(name).name,  # not the whole path: the card goes to strangers
-        source=open_source(name),
+        film=origin.source in ("hub", "package"),  # of others nothing is known but their name
+        source=open_source(origin.source),
         version=version("lit-imdb"),
     )
 

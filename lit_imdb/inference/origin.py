@@ -40,4 +40,4 @@ def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
         last = checkpoint["callbacks"]["History"]["validations"][-1]
         if last["step"] == checkpoint["global_step"]:  # otherwise training has gone on since
             accuracy = float(last["val/acc"])
-    return Origin(path, accuracy, source.name)  # not where it lies
+    return Origin(path, accuracy, source.name)  # not its place: cards and pages go to strangers
