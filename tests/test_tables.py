@@ -123,7 +123,7 @@ TABLES = [
     ("jsonl", '{"text": "a", "label": ' + "9" * 5000, "broken JSON"),
     ("jsonl", '{"text": "a", "label": ' + "[" * 900 + "]" * 900 + "}", "found {'label': [[["),
     ("jsonl", '{"text": 5, "label": 1}', "found {'label': 1, 'text': 5}"),
-    ("jsonl", '[{"text": "a"}]', "line 1: broken JSON, a list; expected one object"),
+    ("jsonl", '[{"text": "a"}]', "line 1: broken JSON (a list): expected one object"),
     ("jsonl", b'{"' + MEGABYTE + b'": 1}', "expected a text in the column 'text'"),
 ]
 

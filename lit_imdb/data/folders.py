@@ -90,8 +90,7 @@ def _find(name: str) -> list[tuple[Path, bool]]:
 
 
 def _is_table(file: Path) -> bool:
-    is_own = not tables.is_left_behind(file.name)
-    return is_own and tables.ending_of(file.name) in _TABLES and file.is_file()
+    return file.match(tables.OWN) and tables.ending_of(file.name) in _TABLES and file.is_file()
 
 
 def _texts_in(root: Path) -> list[Path]:
@@ -100,11 +99,11 @@ def _texts_in(root: Path) -> list[Path]:
     for folder in (root / label for label in _FOLDERS):
         if folder.resolve() != folder:
             raise UserError(f"{folder} leads elsewhere: links are not followed")
-        texts = [file for file in folder.glob("*.txt") if not tables.is_left_behind(file.name)]
+        texts = sorted(folder.glob(f"{tables.OWN}.txt"), key=_review_number)
         for file in texts:
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise UserError(f"{file} is not a file (links are not followed): remove it")
-        found += sorted(texts, key=_review_number)
+        found += texts
     return found
 
 

@@ -20,6 +20,7 @@ Row = dict[str, Any]
 Item = TypeVar("Item")
 
 MAX_CHARACTERS = 16 * 2**20  # in one row: far above any review, far below what fills memory
+OWN = "[!.~]*"  # names of the user's own files: macOS and Office leave others beside them
 _MARKS = {BOM_UTF8: "utf-8-sig", BOM_UTF16_LE: "utf-16", BOM_UTF16_BE: "utf-16"}
 
 
@@ -36,8 +37,8 @@ def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iter
         raise UserError(
             f"{path.name}: unknown ending, expected one of {', '.join(READERS)} (also .gz)"
         )
-    with _open(path) as file:
-        for number, row in enumerate(READERS[ending](file, str(path), encoding), 1):
+    with _open(path, encoding) as file:
+        for number, row in enumerate(READERS[ending](file), 1):
             text = row.get(column)
             if column not in row or not isinstance(text, str | None):
                 raise UserError(
@@ -51,18 +52,13 @@ def read_rows(path: Path, encoding: str = "utf-8", column: str = "text") -> Iter
 
 def read_text(path: Path, encoding: str) -> str:
     """Return the content of a text file."""
-    with _open(path) as file:
-        return "".join(Lines(file, str(path), encoding))
+    with _open(path, encoding) as file:
+        return "".join(file)
 
 
 def ending_of(name: str) -> str:
     """Return the ending that tells the form of a file, in front of .gz."""
     return Path(name.lower().removesuffix(".gz")).suffix
-
-
-def is_left_behind(name: str) -> bool:
-    """Whether a file is one that macOS or Office puts beside the user's own."""
-    return name.startswith((".", "~$"))
 
 
 def batches_of(
@@ -88,33 +84,35 @@ def stamp(path: Path) -> list[Any]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path, encoding: str) -> Iterator["File"]:
     unpack: Any = gzip.open if path.suffix.lower() == ".gz" else open
     with (
         as_user_error(f"cannot read {path}", OSError, EOFError, zlib.error),
-        unpack(path, "rb") as file,
+        unpack(path, "rb") as binary,
     ):
-        yield file
+        yield File(binary, str(path), encoding)
 
 
-class Lines:
-    """The decoded lines of a binary file; a byte order mark wins over `encoding`.
+class File:
+    """An open file, whose items are its decoded lines; a byte order mark wins over `encoding`.
 
     Attributes:
+        binary: The same, undecoded.
+        name: For errors.
         held: Characters read since it was last set to 0: never more than `MAX_CHARACTERS`.
     """
 
-    def __init__(self, file: Any, name: str, encoding: str) -> None:
-        self._file, self._name, self._encoding = file, name, encoding
+    def __init__(self, binary: Any, name: str, encoding: str) -> None:
+        self.binary, self.name, self._encoding = binary, name, encoding
         self._number = self.held = 0
 
     def __iter__(self) -> Iterator[str]:
         encoding = self._encoding
         try:
             for mark, marked in _MARKS.items():
-                if self._file.peek(3).startswith(mark):
+                if self.binary.peek(3).startswith(mark):
                     encoding = marked
-            with io.TextIOWrapper(self._file, encoding, newline="") as lines:
+            with io.TextIOWrapper(self.binary, encoding, newline="") as lines:
                 while line := lines.readline(MAX_CHARACTERS + 1):
                     if self._number == 0 and "\0" in line:  # UTF-16 can pass for UTF-8
                         raise UnicodeError("zero bytes")
@@ -125,7 +123,7 @@ class Lines:
                     yield line
         except (LookupError, ValueError) as error:  # no such encoding, or bytes outside it
             raise UserError(
-                f"{self._name}, at or after line {self._number + 1}: not {encoding} "
+                f"{self.name}, at or after line {self._number + 1}: not {encoding} "
                 f"({error!s:.200}); mend the line, or name the file's encoding with "
                 "--data.encoding (predict: --encoding), for example cp1252 or utf-16-le"
             ) from error
@@ -133,70 +131,64 @@ class Lines:
     @property
     def place(self) -> str:
         """The line read last."""
-        return f"{self._name}, line {self._number}"
+        return f"{self.name}, line {self._number}"
 
 
-def _read_csv(file: Any, name: str, encoding: str, separators: str = ",;\t|") -> Iterator[Row]:
+def _read_csv(file: File, separators: str = ",;\t|") -> Iterator[Row]:
     """Read a table with the first of `separators` that is in its header line."""
     csv.field_size_limit(MAX_CHARACTERS)
-    lines = Lines(file, name, encoding)
-    rest = iter(lines)
+    rest = iter(file)
     header = next(filter(str.strip, rest), "")
     separator = next((mark for mark in separators if mark in header), separators[0])
     rows = csv.reader(chain([header], rest), delimiter=separator, strict=True)
     try:
         columns = next(rows)
-        _check_columns(columns, name)
+        _check_columns(columns, file.name)
         for cells in rows:
-            lines.held = 0  # counts over all lines of a row
+            file.held = 0  # counts over all lines of a row
             if len(cells) == len(columns):
                 yield dict(zip(columns, cells, strict=True))
             elif any(cells):
                 raise UserError(
-                    f"{lines.place}: {len(cells)} columns, expected {len(columns)} as in the "
+                    f"{file.place}: {len(cells)} columns, expected {len(columns)} as in the "
                     f"header line; quote texts that hold {separator!r}"
                 )
     except csv.Error as error:
         raise UserError(
-            f"{lines.place}: broken CSV, {error}; a quote within a quoted text is written twice, "
+            f"{file.place}: broken CSV, {error}; a quote within a quoted text is written twice, "
             r'"", not \"'
         ) from error
 
 
-def _read_jsonl(file: Any, name: str, encoding: str) -> Iterator[Row]:
-    lines = Lines(file, name, encoding)
-    for line in lines:
-        lines.held = 0
+def _read_jsonl(file: File) -> Iterator[Row]:
+    errors, advice = (ValueError, RecursionError), "expected one object per line"
+    for line in file:
+        file.held = 0
         if not line.strip():
             continue
-        try:
+        with as_user_error(f"{file.place}: broken JSON", *errors, advice=advice):
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError(f"a {type(row).__name__}")
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{lines.place}: broken JSON, {error}; expected one object per line"
-            ) from error
         yield row
 
 
-def _read_parquet(file: Any, name: str, encoding: str) -> Iterator[Row]:
+def _read_parquet(file: File) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     errors = (pa.ArrowException, OSError, ValueError, OverflowError)
-    with as_user_error(f"{name}: not a readable Parquet file", *errors):
-        parquet = pq.ParquetFile(file)
+    with as_user_error(f"{file.name}: not a readable Parquet file", *errors):
+        parquet = pq.ParquetFile(file.binary)
         flat = [field.name for field in parquet.schema_arrow if not pa.types.is_nested(field.type)]
-        _check_columns(flat, name)
+        _check_columns(flat, file.name)
         for batch in parquet.iter_batches(16, columns=flat):  # few: a cell may be large
             yield from batch.to_pylist()
 
 
-def _read_txt(file: Any, name: str, encoding: str) -> Iterator[Row]:
-    lines = Lines(file, name, encoding)
-    for line in lines:
-        lines.held = 0
+def _read_txt(file: File) -> Iterator[Row]:
+    for line in file:
+        file.held = 0
         yield {"text": line.rstrip("\r\n")}
 
 
@@ -209,7 +201,7 @@ def _check_columns(columns: list[str], name: str) -> None:
         raise UserError(f"{name}: two columns have the same name: {short_repr(columns)}")
 
 
-READERS: dict[str, Callable[[Any, str, str], Iterator[Row]]] = {
+READERS: dict[str, Callable[[File], Iterator[Row]]] = {
     ".csv": _read_csv,
     ".tsv": partial(_read_csv, separators="\t,;|"),
     ".jsonl": _read_jsonl,

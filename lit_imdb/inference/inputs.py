@@ -44,13 +44,13 @@ class Input(IterableDataset[Block | Exception]):
         if self.column != "text" and (self.path == "-" or path.is_dir()):
             raise UserError(f"--text_column {self.column}: {self.path} has no columns, only texts")
         if self.path == "-":
-            for row in tables.READERS[".txt"](sys.stdin.buffer, "standard input", self.encoding):
+            lines = tables.File(sys.stdin.buffer, "standard input", self.encoding)
+            for row in tables.READERS[".txt"](lines):
                 yield row, row["text"]
         elif path.is_dir():
-            for file in sorted(path.glob("*.txt")):
-                if not tables.is_left_behind(file.name):
-                    text = tables.read_text(file, self.encoding)
-                    yield {"file": file.name, "text": text}, text
+            for file in sorted(path.glob(f"{tables.OWN}.txt")):
+                text = tables.read_text(file, self.encoding)
+                yield {"file": file.name, "text": text}, text
         else:
             for row in tables.read_rows(path, self.encoding, self.column):
                 yield row, row[self.column] or ""
