@@ -34,7 +34,7 @@ class Origin:
 
 def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
     """Return where a checkpoint's weights come from, with the accuracy of these very weights."""
-    source = Path(checkpoint["datamodule_hyper_parameters"].get("source", "unknown"))
+    source = Path(checkpoint["datamodule_hyper_parameters"]["source"])
     accuracy = None
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # nothing checks History
         last = checkpoint["callbacks"]["History"]["validations"][-1]
