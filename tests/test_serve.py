@@ -186,7 +186,7 @@ def test_what_waits_is_answered_together_and_what_is_too_much_refused(best: Path
 
     async def ask_at_once() -> list[Any]:
         batches = Batches(classifier)
-        waiting = (batches.predict(texts, size=0) for _ in range(fit + 1))
+        waiting = (batches.predict(texts) for _ in range(fit + 1))
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     *answers, refusal = asyncio.run(ask_at_once())

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -22,11 +22,6 @@ from lit_imdb.inference.classifier import SentimentClassifier
 
 MAX_BYTES = 2**20  # of a request's body
 MAX_TEXTS = 1000
-# the page's own style and script and no others
-_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _EXPECTED = 'expected {"text": "...", "explain": true or false} or {"texts": ["...", ...]}'
 
 
@@ -39,7 +34,6 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     """
     batches = Batches(classifier)
     page = files("lit_imdb.inference").joinpath("page.html").read_text("utf-8")
-    headers = {"Content-Security-Policy": _POLICY}
     path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
     origin = replace(classifier.origin, path=path)
     page = page.replace("{{model}}", html.escape(str(origin)))
@@ -58,7 +52,7 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/", Response(page, 200, headers, "text/html"), methods=["GET"]),
+            Route("/", HTMLResponse(page), methods=["GET"]),
             Mount("/static", StaticFiles(packages=[("lit_imdb.inference", "static")])),
             Route("/health", _json(health), methods=["GET"]),
             Route("/predict", predict, methods=["POST"]),
@@ -76,14 +70,14 @@ async def _respond(batches: Batches, body: bytes) -> dict[str, Any]:
         raise HTTPException(400, f"the body is no JSON: {_EXPECTED}") from None
     match request:
         case {"text": str(text), **others} if others in ({}, {"explain": True}, {"explain": False}):
-            (answer,) = await batches.predict([text], len(body))
+            (answer,) = await batches.predict([text])
             words = {"words": await batches.explain(text)} if others.get("explain") else {}
             return {**asdict(answer), **words}
         case {"texts": [*texts], **others} if not others:
             if len(texts) > MAX_TEXTS:
                 raise HTTPException(413, f"{len(texts):,} texts: expected at most {MAX_TEXTS:,}")
             if all(isinstance(text, str) for text in texts):
-                answers = await batches.predict(texts, len(body))
+                answers = await batches.predict(texts)
                 return {"predictions": [asdict(answer) for answer in answers]}
     raise HTTPException(400, _EXPECTED)
 

@@ -28,13 +28,13 @@ class Batches:
         self._answers: asyncio.Future[list[Prediction]]
         self._waiting = 0
 
-    async def predict(self, texts: Sequence[str], size: int) -> list[Prediction]:
-        """Return one answer per text of a request of `size` bytes.
+    async def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Return one answer per text of a request.
 
         Raises:
             HTTPException: 503, too much is waiting already.
         """
-        cost = len(texts) + size // 4096
+        cost = len(texts) + sum(map(len, texts)) // 4096
         if self._waiting + cost > MAX_WAITING:
             raise HTTPException(503, "too many requests are waiting", {"Retry-After": "1"})
         batch, start = self._next, len(self._next)

@@ -8,6 +8,11 @@ from jsonargparse.typing import PositiveInt
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.inference.classifier import load
 
+_POLICY = (  # what the page may load and do: its own style and script, and ask this server
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 
 def serve(
     ckpt_path: str = "best",
@@ -64,6 +69,7 @@ def serve(
         server_header=False,
         headers=[
             ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", _POLICY),
             ("Referrer-Policy", "no-referrer"),
             ("X-Content-Type-Options", "nosniff"),
         ],
