@@ -211,11 +211,11 @@ def test_a_signal_leaves_no_output(name: str, best: Path) -> None:
 def test_stream_reads_no_further_than_it_answers(best: Path) -> None:
     classifier = lit_imdb.load(best)
     read: list[str] = []
-    texts = (read.append(text) or text for text, _ in make_reviews(50))
-    answers = classifier.stream(texts, batch_size=2)
-    assert next(answers) == classifier.predict(make_reviews(50)[0][0])[0]
-    assert len(read) == 2
-    assert len(list(answers)) == 99
+    texts = (read.append(text) or text for text, _ in make_reviews(600))
+    answers = classifier.stream(texts)
+    assert next(answers) == classifier.predict(make_reviews(600)[0][0])[0]
+    assert len(read) == 1024
+    assert len(list(answers)) == 1199
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning 2.6 under torch 2.13

@@ -79,9 +79,9 @@ class SentimentClassifier:
         """Return one answer per text, in order; a list of one for a single text."""
         return list(self.stream([texts] if isinstance(texts, str) else texts))
 
-    def stream(self, texts: Iterable[str | None], batch_size: int = 1024) -> Iterator[Prediction]:
-        """Yield the same for more texts than memory holds, reading `batch_size` at a time."""
-        for batch in batches_of((text or "" for text in texts), batch_size):
+    def stream(self, texts: Iterable[str | None]) -> Iterator[Prediction]:
+        """Yield the same for more texts than memory holds, reading 1,024 at a time."""
+        for batch in batches_of((text or "" for text in texts), 1024):
             yield from self.predict_ids(self.encoder.encode(batch))
 
     @torch.inference_mode()
