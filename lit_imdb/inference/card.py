@@ -19,8 +19,8 @@ def model_card(classifier: SentimentClassifier, model: str) -> str:
     """
     origin = classifier.origin
     results: dict[str, Any] = {"reviews": {}, "test_acc": None}
-    with suppress(OSError, ValueError, IndexError, TypeError):  # a checkpoint without its run
-        run = origin.path.resolve().parents[1]
+    with suppress(OSError, ValueError, TypeError):  # a checkpoint without its run
+        run = origin.path.resolve().parent.parent
         results |= json.loads((run / "results.json").read_text("utf-8"))
     return fill_in(
         "card.md",
