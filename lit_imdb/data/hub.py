@@ -30,9 +30,9 @@ class Hub:
     def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
         loaded = _load()
         for split in ("train", "test"):
-            for table in loaded[split].with_format("arrow").iter(1024):
-                for row in table.to_pylist():
-                    yield row["text"], row["label"], split == "test"
+            for batch in loaded[split].iter(1024):
+                for text, label in zip(batch["text"], batch["label"], strict=True):
+                    yield text, label, split == "test"
 
 
 def is_available() -> bool:
