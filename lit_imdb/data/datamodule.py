@@ -103,9 +103,7 @@ class ImdbDataModule(LightningDataModule):
         self.save_hyperparameters({"source": self.source})  # the one used: hparams.yaml shows it
 
     def train_dataloader(self) -> BatchLoader:
-        # --trainer.overfit_batches needs the same few batches in each epoch
-        overfit = getattr(self.trainer, "overfit_batches", 0)
-        return self._loader("train", torch.initial_seed() % 2**32, reshuffle=not overfit)
+        return self._loader("train", torch.initial_seed() % 2**32)
 
     def val_dataloader(self) -> BatchLoader:
         return self._loader("val")
@@ -128,9 +126,11 @@ class ImdbDataModule(LightningDataModule):
                 "datamodule.vocabulary to the checkpoint's before setup (train.py does)"
             )
 
-    def _loader(self, name: str, seed: int | None = None, reshuffle: bool = True) -> BatchLoader:
+    def _loader(self, name: str, seed: int | None = None) -> BatchLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        # --trainer.overfit_batches needs the same few batches in each epoch
+        reshuffle = not getattr(trainer, "overfit_batches", 0)
         return BatchLoader(self.splits[name], self.batch_size, seed, rank, world, reshuffle)
 
     def _open_source(self) -> tuple[list[str], dict[str, Split], dict[str, int]]:
