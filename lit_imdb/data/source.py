@@ -26,7 +26,6 @@ class Source(Protocol):
 
     def fingerprint(self) -> object:
         """Return a JSON value that changes when the reviews may have changed, without reading."""
-        ...
 
     def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
         """Stream the reviews; called several times.
@@ -38,7 +37,6 @@ class Source(Protocol):
         Raises:
             UserError: The reviews cannot be found or read.
         """
-        ...
 
 
 SOURCES: dict[str, Callable[[], Source]] = {"hub": Hub, "package": Package}

@@ -3,13 +3,20 @@
 import json
 from contextlib import suppress
 from importlib.metadata import version
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lit_imdb.data.source import open_source
 from lit_imdb.inference.classifier import SentimentClassifier
+
+TEMPLATES = Environment(
+    loader=PackageLoader("lit_imdb", "inference"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
 def model_card(classifier: SentimentClassifier, model: str) -> str:
@@ -22,8 +29,7 @@ def model_card(classifier: SentimentClassifier, model: str) -> str:
     with suppress(OSError, ValueError, TypeError):  # a checkpoint without its run
         run = origin.path.resolve().parent.parent
         results |= json.loads((run / "results.json").read_text("utf-8"))
-    return fill_in(
-        "card.md",
+    return TEMPLATES.get_template("card.md").render(
         origin=origin,
         results=results,
         net=classifier.net,
@@ -33,12 +39,3 @@ def model_card(classifier: SentimentClassifier, model: str) -> str:
         source=open_source(origin.source),
         version=version("lit-imdb"),
     )
-
-
-def fill_in(template: str, **values: Any) -> str:
-    """Return a file of this folder with its Jinja tags replaced."""
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    text = files("lit_imdb.inference").joinpath(template).read_text("utf-8")
-    return environment.from_string(text).render(values)

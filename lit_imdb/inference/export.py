@@ -8,7 +8,7 @@ from typing import Literal
 from lit_imdb.data.text import PAD_ID, TOKENIZERS, UNK_ID
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_folder
-from lit_imdb.inference.card import fill_in, model_card
+from lit_imdb.inference.card import TEMPLATES, model_card
 from lit_imdb.inference.classifier import load
 from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.torch_program import write_torch
@@ -62,7 +62,7 @@ def export(
         # a token holds no line break: every tokenizer splits there
         "vocabulary.txt": "".join(f"{token}\n" for token in encoder.vocabulary),
         "preprocessing.json": json.dumps(preprocessing, indent=2) + "\n",
-        "example.py": fill_in("example.txt", format=format),
+        "example.py": TEMPLATES.get_template("example.txt").render(format=format),
         "MODEL_CARD.md": model_card(classifier, model),
     }
     advice = "free some space or name another folder with --output DIR"
