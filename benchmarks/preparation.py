@@ -23,7 +23,7 @@ from lit_imdb.data.package import Package
 
 def reviews(count: int) -> Iterator[tuple[str, int]]:
     """Texts and labels, over and over, each time beginning at another of their words."""
-    known = [(text or "", label) for text, label, _ in Package().reviews()]
+    known = [(text, label) for text, label, _ in Package().reviews()]
     random.Random(1).shuffle(known)  # a short corpus has both labels too
     for number in range(count):
         times, place = divmod(number, len(known))

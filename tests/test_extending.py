@@ -35,7 +35,7 @@ class Novels:
     def fingerprint(self) -> object:
         return "first edition"
 
-    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+    def reviews(self) -> Iterator[tuple[str, int, bool]]:
         for seed, count in enumerate((100, 15)):
             for text, label in make_reviews(count, seed):
                 yield text, label, seed == 1

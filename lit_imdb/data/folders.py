@@ -43,20 +43,20 @@ class Files:
     def fingerprint(self) -> object:
         return [[tables.stamp(file) for file, _ in _find(self.name)], asdict(self)]
 
-    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+    def reviews(self) -> Iterator[tuple[str, int, bool]]:
         for file, is_test in _find(self.name):
             for text, label in self._read(file):
                 yield text, label, is_test
 
-    def _read(self, file: Path) -> Iterator[tuple[str | None, int]]:
+    def _read(self, file: Path) -> Iterator[tuple[str, int]]:
         if file.suffix == ".txt" and file.parent.name in _FOLDERS:
             yield tables.read_text(file, self.encoding), _FOLDERS[file.parent.name]
             return
         rows = tables.read_rows(file, self.encoding, self.text_column)
         for number, row in enumerate(rows, 1):
-            text = row[self.text_column]
+            text = row[self.text_column] or ""
             label = _LABELS.get(short_repr(row.get(self.label_column)).strip("' ").lower())
-            if not (text or "").strip():
+            if not text.strip():
                 label = 0  # Excel leaves rows without a text or label below the data
             if label is None:
                 raise UserError(

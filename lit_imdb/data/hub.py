@@ -27,7 +27,7 @@ class Hub:
     def fingerprint(self) -> object:
         return REPOSITORY
 
-    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+    def reviews(self) -> Iterator[tuple[str, int, bool]]:
         loaded = _load()
         for split in ("train", "test"):
             for batch in loaded[split].iter(1024):

@@ -25,7 +25,7 @@ class Package:
     def fingerprint(self) -> object:
         return stamp(_file())
 
-    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+    def reviews(self) -> Iterator[tuple[str, int, bool]]:
         for row in read_rows(_file()):
             if row["source"] == "imdb":  # the rest is single sentences from another site
                 yield row["text"], int(row["label"]), False

@@ -68,7 +68,7 @@ class Preparation:
     def batches(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
         """Yield texts (B,), labels (B,) and splits (B,) in order."""
         labels, splits = self._labels_and_splits
-        for texts in batches_of((text or "" for text, _, _ in self.source.reviews()), 1024):
+        for texts in batches_of((text for text, _, _ in self.source.reviews()), 1024):
             count = len(texts)
             yield texts, labels[:count], splits[:count]
             labels, splits = labels[count:], splits[count:]
@@ -79,7 +79,7 @@ class Preparation:
         name = " ".join(self.source.name.split())
         print(f"preparing the reviews ({name}), once", file=sys.stderr, flush=True)
         found = (
-            (label, hash(text), is_test, not (text or "").strip())
+            (label, hash(text), is_test, not text.strip())
             for text, label, is_test in self.source.reviews()
         )
         rows = np.fromiter(found, _ROW)

@@ -27,11 +27,11 @@ class Source(Protocol):
     def fingerprint(self) -> object:
         """Return a JSON value that changes when the reviews may have changed, without reading."""
 
-    def reviews(self) -> Iterator[tuple[str | None, int, bool]]:
+    def reviews(self) -> Iterator[tuple[str, int, bool]]:
         """Stream the reviews; called several times.
 
         Yields:
-            The text, which may be missing; the label, 0 or 1; whether the source itself has the
+            The text, which may be empty; the label, 0 or 1; whether the source itself has the
             review in a test split.
 
         Raises:
