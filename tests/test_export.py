@@ -162,6 +162,7 @@ def test_card_says_what_it_does_not_know_and_warns_of_a_guessing_model(
     assert "warning" not in alone
     assert "close to guessing" in card(Origin(Path("a"), 0.51))
     assert "**not** of the exported `last.ckpt`" in card(Origin(last))
+    assert "the reviews in `hub`, labelled" in card(Origin(last, source="mine/hub"))
     for source in ("hub", "package"):
         film = card(Origin(Path("alone.ckpt"), source=source))
         assert film.startswith("# IMDB sentiment")

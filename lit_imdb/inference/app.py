@@ -34,12 +34,13 @@ def make_app(classifier: SentimentClassifier, names: list[str]) -> Starlette:
     """
     batches = Batches(classifier)
     page = files("lit_imdb.inference").joinpath("page.html").read_text("utf-8")
-    path = Path(*classifier.origin.path.parts[-3:])  # not the whole: it may tell of the machine
+    # of both paths only the end: the whole may tell of the machine
+    path = Path(*classifier.origin.path.parts[-3:])
     origin = replace(classifier.origin, path=path)
     page = page.replace("{{model}}", html.escape(str(origin)))
     health = {
         "model": path.as_posix(),
-        "source": origin.source,
+        "source": Path(origin.source).name,
         "validation_accuracy": origin.accuracy,
         "version": version("lit-imdb"),
     }

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -37,5 +38,6 @@ def model_card(classifier: SentimentClassifier, model: str) -> str:
         model=model,
         film=origin.source in ("hub", "package"),  # of others nothing is known but their name
         source=open_source(origin.source),
+        name=Path(origin.source).name,  # not the whole path: the card goes to strangers
         version=version("lit-imdb"),
     )

@@ -18,7 +18,7 @@ class Origin:
 
     path: Path
     accuracy: float | None = None
-    source: str = "unknown"  # hub, package or the name of a file or folder
+    source: str = "unknown"  # hub, package or the path of a file or folder
 
     def __str__(self) -> str:
         return f"model: {self.path}, validation accuracy {self.quality}"
@@ -34,10 +34,9 @@ class Origin:
 
 def origin_of(path: Path, checkpoint: dict[str, Any]) -> Origin:
     """Return where a checkpoint's weights come from, with the accuracy of these very weights."""
-    source = Path(checkpoint["datamodule_hyper_parameters"]["source"])
     accuracy = None
     with suppress(AttributeError, LookupError, TypeError, ValueError):  # nothing checks History
         last = checkpoint["callbacks"]["History"]["validations"][-1]
         if last["step"] == checkpoint["global_step"]:  # otherwise training has gone on since
             accuracy = float(last["val/acc"])
-    return Origin(path, accuracy, source.name)  # not its place: cards and pages go to strangers
+    return Origin(path, accuracy, checkpoint["datamodule_hyper_parameters"]["source"])
