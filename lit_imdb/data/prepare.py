@@ -65,17 +65,17 @@ class Preparation:
         splits = {name: Split(folder, name, self.max_length) for name in SPLITS}
         return vocabulary, splits, json.loads((folder / "counts.json").read_text())
 
-    def batches(self) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    def batches(self) -> Iterator[tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
         """Yield texts (B,), labels (B,) and splits (B,) in order."""
-        labels, splits = self._labels_and_splits
-        for texts in batches_of((text for text, _, _ in self.source.reviews()), 1024):
-            count = len(texts)
-            yield texts, labels[:count], splits[:count]
-            labels, splits = labels[count:], splits[count:]
+        splits = self._splits
+        for reviews in batches_of(self.source.reviews(), 1024, lambda review: len(review[0])):
+            texts, labels, _ = zip(*reviews, strict=True)
+            yield texts, np.array(labels, np.int8), splits[: len(texts)]
+            splits = splits[len(texts) :]
 
     @cached_property
-    def _labels_and_splits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (N,) and splits (N,)."""
+    def _splits(self) -> np.ndarray:
+        """The split of each review (N,)."""
         name = " ".join(self.source.name.split())
         print(f"preparing the reviews ({name}), once", file=sys.stderr, flush=True)
         found = (
@@ -88,7 +88,7 @@ class Preparation:
         label, text, is_test = (rows[name][full] for name in ("label", "text", "is_test"))
         with as_user_error(self.source.name, UserError):
             splits[full] = split(label, text, is_test, self.val_fraction)
-        return rows["label"], splits
+        return splits
 
     @cached_property
     def _key(self) -> list[object]:
@@ -115,6 +115,6 @@ class Preparation:
                     if (name, column) != ("train", "texts"):
                         with (folder / f"{name}.{column}").open("ab") as file:
                             file.write(values[splits == number].tobytes())
-        _, splits = self._labels_and_splits
-        counts = {"skipped": (splits == EMPTY).sum(), "dropped": (splits == DROPPED).sum()}
+        every = self._splits
+        counts = {"skipped": (every == EMPTY).sum(), "dropped": (every == DROPPED).sum()}
         (folder / "counts.json").write_text(json.dumps(counts, default=int))
