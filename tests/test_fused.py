@@ -3,6 +3,7 @@
 Shapes: B reviews, T tokens, V words, E embedding, H hidden units.
 """
 
+import copy
 import multiprocessing
 import os
 import runpy
@@ -182,12 +183,11 @@ def test_ids_masks_and_embedding_may_be_of_other_types_than_the_cells() -> None:
 
 
 def test_it_is_for_32_and_64_bits_on_cpus() -> None:
-    net, ids = SentimentRNN(9, 6, 5, dropout=0), torch.ones(2, 3).long()
-    with pytest.raises(UserError, match=r"expected a CPU, not cuda; use --model.engine auto"):
-        engine_for("fused", torch.device("cuda"), net.cells)
-    net.bfloat16()
+    net, ids = SentimentRNN(9, 6, 5, dropout=0).bfloat16(), torch.ones(2, 3).long()
     with pytest.raises(UserError, match=r"not torch.bfloat16; use --model.engine auto"):
-        engine_for("fused", torch.device("cpu"), net.cells)
+        engine_for("fused", net.cells)
+    with pytest.raises(UserError, match=r"expected a CPU, not meta; use --model.engine auto"):
+        engine_for("fused", copy.deepcopy(net).to("meta").cells)
     assert torch.equal(net(ids), net.eval()(ids))  # auto takes the plain loop
 
 

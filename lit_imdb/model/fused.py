@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lit_imdb.model import kernels
-from lit_imdb.model.recurrence import Cells, Masks, padding_of, untraced
+from lit_imdb.model.recurrence import Cells, Masks, padding_of
 from lit_imdb.model.threads import run_parallel, thread_count
 
 _BLOCK = 32  # N: states of one cell stay in the second-level cache; a multiple of kernels.ROWS
@@ -43,7 +43,8 @@ def unroll(
     """
     weights = _weights(cells, table)
     table = table.to(weights[0].dtype)
-    states: Tensor = _Unrolled.apply(table, ids, padding, masks, at_every_word, *weights)  # type: ignore[no-untyped-call]
+    run = _untraced(_Unrolled.apply)
+    states: Tensor = run(table, ids, padding, masks, at_every_word, *weights)
     return states if at_every_word else states.squeeze(1)
 
 
@@ -73,7 +74,7 @@ class Evaluation:
     @torch.no_grad()
     def __call__(self, ids: Tensor) -> Tensor:
         """Return the logits; raises IndexError if the table has no such row."""
-        logit: Tensor = self._head(untraced(self._last_state)(ids)).squeeze(1)  # (B,)
+        logit: Tensor = self._head(_untraced(self._last_state)(ids)).squeeze(1)  # (B,)
         return logit
 
     def _last_state(self, ids: Tensor) -> Tensor:
@@ -176,6 +177,12 @@ class _Unrolled(torch.autograd.Function):
         given, result, parts = coming.numpy(), table_grad.numpy(), thread_count()
         run_parallel(lambda part: kernels.sum_by_word(given, words, part, parts, result), parts)
         return table_grad, None, None, None, None, *gradients
+
+
+def _untraced(function: Any) -> Any:
+    """Return `function` for torch.compile, which cannot trace what numba has compiled."""
+    compiling = torch.compiler.is_compiling()
+    return torch.compiler.disable(function) if compiling else function  # type: ignore[no-untyped-call]
 
 
 def _weights(cells: Cells, table: Tensor) -> list[Tensor]:

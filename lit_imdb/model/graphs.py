@@ -119,6 +119,6 @@ def is_constant(net: Any, ids: Tensor) -> bool:
         and not torch.is_anomaly_enabled()
         and not torch.compiler.is_compiling()
         and not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        and engine_for(net.engine, ids.device, net.cells) is cudnn
+        and engine_for(net.engine, net.cells) is cudnn
         and not any(getattr(part, hooks) for part in net.modules() for hooks in _HOOKS)
     )

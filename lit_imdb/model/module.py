@@ -126,7 +126,7 @@ class LitSentiment(LightningModule):
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         # the whole step, forward and backward: `fused` has threads of its own
-        with training_threads(engine_for(self.net.engine, self.device, self.net.cells)):
+        with training_threads(engine_for(self.net.engine, self.net.cells)):
             super().optimizer_step(*arguments, **named)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -107,10 +107,12 @@ class SentimentRNN(nn.Module):
         if masks is None:
             masks = self.draw_masks(len(ids))
         padding = recurrence.padding_of(ids)  # (B,)
-        engine = recurrence.engine_for(self.engine, ids.device, self.cells)
+        engine = recurrence.engine_for(self.engine, self.cells)
         if engine is recurrence.fused and self.looks_up_plainly:
+            from lit_imdb.model.fused import unroll
+
             table = self.embedding.weight
-            hidden = recurrence.fused_words(self.cells, table, ids, masks, padding, at_every_word)
+            hidden = unroll(self.cells, table, ids, masks, padding, at_every_word)
         else:  # token by token, (T, B, E) in memory: the order in which the cells read
             embedded = self.embedding(ids.t()).transpose(0, 1)
             hidden = engine(self.cells, embedded, masks, padding, at_every_word)
@@ -118,7 +120,7 @@ class SentimentRNN(nn.Module):
 
     def logits_of(self, embedded: Tensor, padding: Tensor) -> Tensor:
         """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read."""
-        engine = recurrence.engine_for(self.engine, embedded.device, self.cells)
+        engine = recurrence.engine_for(self.engine, self.cells)
         return self._logit(engine(self.cells, embedded, [None] * len(self.cells), padding))
 
     def _logit(self, hidden: Tensor) -> Tensor:
@@ -141,8 +143,7 @@ class SentimentRNN(nn.Module):
 
 def evaluator_of(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
     """Return the fastest way from ids (B, T) to logits (B,), until weights change."""
-    device = next(net.parameters()).device
-    engine = recurrence.engine_for(net.engine, device, net.cells)
+    engine = recurrence.engine_for(net.engine, net.cells)
     if engine is not recurrence.fused or not net.looks_up_plainly:
         return net.forward
     from lit_imdb.model.fused import Evaluation

@@ -74,54 +74,44 @@ def fused(
     cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, at_every_word: bool = False
 ) -> Tensor:
     """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
-    reviews, steps, features = inputs.shape
-    order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
-    return fused_words(cells, inputs.reshape(-1, features), order, masks, padding, at_every_word)
-
-
-def fused_words(
-    cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, at_every_word: bool
-) -> Tensor:
-    """The same of ids (B, T) of an embedding's table (V, E), without (B, T, E) in between."""
     from lit_imdb.model.fused import unroll  # numba takes a moment to import
 
-    states: Tensor = untraced(unroll)(cells, table, ids, masks, padding, at_every_word)
-    return states
-
-
-def untraced(function: Any) -> Any:
-    """Return `function` for torch.compile, which cannot trace what numba has compiled."""
-    compiling = torch.compiler.is_compiling()
-    return torch.compiler.disable(function) if compiling else function  # type: ignore[no-untyped-call]
+    reviews, steps, features = inputs.shape
+    order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
+    return unroll(cells, inputs.reshape(-1, features), order, masks, padding, at_every_word)
 
 
 ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": cudnn}
 
 
-def engine_for(name: str, device: torch.device, cells: Cells) -> Engine:
-    """The engine called `name`; `auto` takes the fastest for the device and the cells.
+def engine_for(name: str, cells: Cells) -> Engine:
+    """The engine called `name`; `auto` takes the fastest for the cells and their device.
 
     Raises:
         UserError: `name` is an engine for tanh cells or for CPUs, and these are others.
     """
+    if name == "reference":
+        return reference
     chosen = name
     if name == "auto":
+        device = next(cells[0].parameters()).device
         chosen = {"cpu": "fused", "cuda": "cudnn"}.get(device.type, "reference")
-    misfit = _misfit(chosen, device, cells)
+    misfit = _misfit(chosen, cells)
     if misfit and name != "auto":
         raise UserError(f"--model.engine {name}: expected {misfit}; use --model.engine auto")
     return reference if misfit else ENGINES[chosen]
 
 
-def _misfit(name: str, device: torch.device, cells: Cells) -> str:
-    """Return what an engine expects and finds instead, if it cannot compute these cells."""
+def _misfit(name: str, cells: Cells) -> str:
+    """Return what a fast engine expects and finds instead, if it cannot compute these cells."""
     other = other_than_tanh(cells)
-    if other is not None and name != "reference":
+    if other is not None:
         return f"tanh nn.RNNCells, not {other}"
-    if name == "fused" and device.type != "cpu":
-        return f"a CPU, not {device.type}"
-    if name == "fused" and cells[0].weight_hh.dtype not in (torch.float32, torch.float64):
-        return f"float32 or float64 weights, not {cells[0].weight_hh.dtype}"
+    weight = cells[0].weight_hh
+    if name == "fused" and weight.device.type != "cpu":
+        return f"a CPU, not {weight.device.type}"
+    if name == "fused" and weight.dtype not in (torch.float32, torch.float64):
+        return f"float32 or float64 weights, not {weight.dtype}"
     return ""
 
 
