@@ -111,8 +111,7 @@ class Parser(ArgumentParser):
         jsonargparse puts these words before a string or device that may also be a function or an
         object, such as the `device` of StochasticWeightAveraging.
         """
-        text: str = super().dump(*args, **kwargs)
-        return text.replace("Unable to serialize instance ", "")
+        return super().dump(*args, **kwargs).replace("Unable to serialize instance ", "")
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         words = getattr(ex, "subcommand_parser", self).in_words(message)

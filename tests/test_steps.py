@@ -40,6 +40,7 @@ def test_trainer_fit_takes_the_steps_of_a_plain_loop_and_logs_means_since_the_li
     lit.log_dict = lambda metrics, **_: logged.append(metrics["train/loss"])  # type: ignore
     Trainer(max_epochs=2, log_every_n_steps=2, **QUIET).fit(lit, batches(11))
     losses = []
+    by_hand.trainer = lit.trainer
     optimizer = by_hand.configure_optimizers()
     for _ in range(2):
         for ids, labels in batches(11):

@@ -19,13 +19,11 @@ def influences(net: Any, ids: Tensor) -> Tensor:
     al. 2014 (arXiv 1412.6815).
     """
     if hasattr(net, "influences"):  # it knows them exactly
-        exact: Tensor = net.influences(ids)
-        return exact
+        return net.influences(ids)
     with torch.inference_mode(False), torch.enable_grad():
         embedded = net.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
         logits = net.logits_of(embedded, padding_of(ids))  # (B,)
         # on a GPU the gradient would be computed in a thread that has no CUDA context
         with torch.autograd.set_multithreading_enabled(False):
             (gradient,) = torch.autograd.grad(logits.sum(), embedded)
-    influence: Tensor = (gradient * embedded.detach()).sum(2)  # (B, T)
-    return influence
+    return (gradient * embedded.detach()).sum(2)  # (B, T)

@@ -44,7 +44,7 @@ def unroll(
     weights = _weights(cells, table)
     table = table.to(weights[0].dtype)
     run = _untraced(_Unrolled.apply)
-    states: Tensor = run(table, ids, padding, masks, at_every_word, *weights)
+    states = run(table, ids, padding, masks, at_every_word, *weights)
     return states if at_every_word else states.squeeze(1)
 
 
@@ -74,8 +74,7 @@ class Evaluation:
     @torch.no_grad()
     def __call__(self, ids: Tensor) -> Tensor:
         """Return the logits; raises IndexError if the table has no such row."""
-        logit: Tensor = self._head(_untraced(self._last_state)(ids)).squeeze(1)  # (B,)
-        return logit
+        return self._head(_untraced(self._last_state)(ids)).squeeze(1)  # (B,)
 
     def _last_state(self, ids: Tensor) -> Tensor:
         words, places = _checked(ids, self._words).numpy(), padding_of(ids).numpy()
@@ -218,8 +217,7 @@ def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tupl
 def _padded(values: Tensor) -> Array:
     lacking = [(0, -size % kernels.NUMBERS) for size in reversed(values.shape)]
     padded = nn.functional.pad(values.detach(), [zeros for pair in lacking for zeros in pair])
-    array: Array = padded.contiguous().numpy()
-    return array
+    return padded.contiguous().numpy()
 
 
 def _checked(ids: Tensor, rows: int) -> Tensor:

@@ -44,8 +44,7 @@ class Graphs:
         elif key is not None and self._replay is None and key != self._failed_key:
             self._capture(net, ids, masks, at_every_word)
         if self._replay is None or self._waits:
-            plain: Tensor = net(ids, masks, at_every_word=at_every_word)
-            return plain
+            return net(ids, masks, at_every_word=at_every_word)
         logits: Tensor = self._replay(ids, *_tensors(masks))
         self._waits = True
         logits.register_hook(self._backward_begins)  # type: ignore[no-untyped-call]
@@ -100,8 +99,7 @@ class _Call(nn.Module):
 
     def forward(self, ids: Tensor, *masks: Tensor) -> Tensor:
         all_masks = masks or [None] * len(self.net.cells)
-        logits: Tensor = self.net(ids, all_masks, at_every_word=self.at_every_word)
-        return logits
+        return self.net(ids, all_masks, at_every_word=self.at_every_word)
 
 
 def _tensors(masks: Masks) -> list[Tensor]:

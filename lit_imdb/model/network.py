@@ -124,8 +124,7 @@ class SentimentRNN(nn.Module):
         return self._logit(engine(self.cells, embedded, [None] * len(self.cells), padding))
 
     def _logit(self, hidden: Tensor) -> Tensor:
-        logit: Tensor = self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
-        return logit
+        return self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
 
     def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:
         """One dropout mask per review and cell, (B, E) and (B, H), shared by all T tokens.
@@ -165,8 +164,7 @@ def network_of(
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
         settings = {name: value for name, value in settings.items() if name in takes}
     if model:
-        net: SentimentRNN = model(**settings).net
-        return net
+        return model(**settings).net
     with torch.device("meta"), _NoInitialValues():
         return SentimentRNN(**settings)
 
