@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lit_imdb.errors import UserError
-from lit_imdb.model import recurrence
-from lit_imdb.model.recurrence import ENGINES, Masks
+from lit_imdb.model.recurrence import ENGINES, Masks, engine_for, fused, padding_of
 
 
 class SentimentRNN(nn.Module):
@@ -106,9 +105,9 @@ class SentimentRNN(nn.Module):
         """
         if masks is None:
             masks = self.draw_masks(len(ids))
-        padding = recurrence.padding_of(ids)  # (B,)
-        engine = recurrence.engine_for(self.engine, self.cells)
-        if engine is recurrence.fused and self.looks_up_plainly:
+        padding = padding_of(ids)  # (B,)
+        engine = engine_for(self.engine, self.cells)
+        if engine is fused and self.looks_up_plainly:
             from lit_imdb.model.fused import unroll
 
             table = self.embedding.weight
@@ -120,7 +119,7 @@ class SentimentRNN(nn.Module):
 
     def logits_of(self, embedded: Tensor, padding: Tensor) -> Tensor:
         """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read."""
-        engine = recurrence.engine_for(self.engine, self.cells)
+        engine = engine_for(self.engine, self.cells)
         return self._logit(engine(self.cells, embedded, [None] * len(self.cells), padding))
 
     def _logit(self, hidden: Tensor) -> Tensor:
@@ -142,8 +141,8 @@ class SentimentRNN(nn.Module):
 
 def evaluator_of(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
     """Return the fastest way from ids (B, T) to logits (B,), until weights change."""
-    engine = recurrence.engine_for(net.engine, net.cells)
-    if engine is not recurrence.fused or not net.looks_up_plainly:
+    engine = engine_for(net.engine, net.cells)
+    if engine is not fused or not net.looks_up_plainly:
         return net.forward
     from lit_imdb.model.fused import Evaluation
 
