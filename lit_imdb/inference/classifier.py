@@ -16,7 +16,6 @@ from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import PAD_ID, UNK_ID, TextEncoder
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.inference.origin import Origin, origin_of
-from lit_imdb.model.attribution import influences
 from lit_imdb.model.network import SentimentRNN, evaluator_of, network_of
 from lit_imdb.training.checkpoint import (
     encoder_of,
@@ -93,12 +92,12 @@ class SentimentClassifier:
         return [_prediction(*row) for row in rows]
 
     def explain(self, text: str) -> list[tuple[str, float]]:
-        """Return the words read, each with its influence: see `model.attribution`."""
+        """Return the words read, each with its influence: see `SentimentRNN.influences`."""
         words = self.encoder.tokens(text)
         if not words:
             return []
         ids = self.encoder.encode([text])[:, -len(words) :]  # (1, T)
-        return list(zip(words, influences(self.net, self._tensor(ids))[0].tolist(), strict=True))
+        return list(zip(words, self.net.influences(self._tensor(ids))[0].tolist(), strict=True))
 
     def _tensor(self, ids: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(ids).to(next(self.net.parameters()).device)

@@ -117,10 +117,21 @@ class SentimentRNN(nn.Module):
             hidden = engine(self.cells, embedded, masks, padding, at_every_word)
         return self._logit(hidden)
 
-    def logits_of(self, embedded: Tensor, padding: Tensor) -> Tensor:
-        """Logits (B,) of embedded tokens (B, T, E), the first `padding` (B,) of them not read."""
-        engine = engine_for(self.engine, self.cells)
-        return self._logit(engine(self.cells, embedded, [None] * len(self.cells), padding))
+    def influences(self, ids: Tensor) -> Tensor:
+        """Influence of every token on the logit (B, T): its vector times the logit's gradient.
+
+        To first order, what the logit would lose if the token's vector were zero; above 0 it speaks
+        for `pos`. Source: Simonyan et al. 2014 (arXiv 1312.6034), with the sign kept; for texts
+        Denil et al. 2014 (arXiv 1412.6815).
+        """
+        engine, masks = engine_for(self.engine, self.cells), [None] * len(self.cells)
+        with torch.inference_mode(False), torch.enable_grad():
+            embedded = self.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
+            logits = self._logit(engine(self.cells, embedded, masks, padding_of(ids)))  # (B,)
+            # on a GPU the gradient would be computed in a thread that has no CUDA context
+            with torch.autograd.set_multithreading_enabled(False):
+                (gradient,) = torch.autograd.grad(logits.sum(), embedded)
+        return (gradient * embedded.detach()).sum(2)  # (B, T)
 
     def _logit(self, hidden: Tensor) -> Tensor:
         return self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)

@@ -6,7 +6,6 @@ Shapes: N chosen reviews, T tokens.
 import torch
 
 from lit_imdb.data.text import TextEncoder
-from lit_imdb.model.attribution import influences
 from lit_imdb.model.network import SentimentRNN
 from lit_imdb.report.answers import LABELS, Answers
 from lit_imdb.report.figures import Table, Words
@@ -41,7 +40,7 @@ def mistakes(net: SentimentRNN, encoder: TextEncoder, answers: Answers) -> Table
     """Return the surest wrong answers, with the influence of each word read."""
     chosen = answers.mistakes()
     ids = answers.split.ids[answers.rows[chosen]]  # (N, T)
-    influence = influences(net, ids.to(next(net.parameters()).device)).tolist()  # (N, T)
+    influence = net.influences(ids.to(next(net.parameters()).device)).tolist()  # (N, T)
     rows: list[list[str | Words]] = []
     for place, values in zip(chosen, influence, strict=True):
         # of the text: it has the unknown words too
