@@ -13,7 +13,6 @@ from conftest import ROOT, RUN, SHORT, Run, make_reviews, results_of, write_csv
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import lit_imdb
-from lit_imdb.errors import UserError
 from lit_imdb.model.recipe import drop_words, loss_at_every_word
 
 TABLE = (ROOT / "docs/accuracy.md").read_text().split("FIGURES")[1].splitlines()
@@ -96,10 +95,3 @@ def test_later_words_count_more_and_padding_not_at_all() -> None:
     torch.testing.assert_close(loss_at_every_word(logits, labels, padding), expected)
     empty = loss_at_every_word(logits[2:], labels[2:], padding[2:])
     assert empty.item() == 0
-
-
-@pytest.mark.parametrize("setting", [{"word_dropout": 1.0}, {"word_loss": -0.1}], ids=str)
-def test_a_setting_out_of_range_is_refused(setting: dict[str, float]) -> None:
-    (name,) = setting
-    with pytest.raises(UserError, match=f"--model.{name}"):
-        lit_imdb.LitSentiment(**setting)  # type: ignore[arg-type]
