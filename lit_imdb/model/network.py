@@ -115,25 +115,6 @@ class SentimentRNN(nn.Module):
         else:  # token by token, (T, B, E) in memory: the order in which the cells read
             embedded = self.embedding(ids.t()).transpose(0, 1)
             hidden = engine(self.cells, embedded, masks, padding, at_every_word)
-        return self._logit(hidden)
-
-    def influences(self, ids: Tensor) -> Tensor:
-        """Influence of every token on the logit (B, T): its vector times the logit's gradient.
-
-        To first order, what the logit would lose if the token's vector were zero; above 0 it speaks
-        for `pos`. Source: Simonyan et al. 2014 (arXiv 1312.6034), with the sign kept; for texts
-        Denil et al. 2014 (arXiv 1412.6815).
-        """
-        engine, masks = engine_for(self.engine, self.cells), [None] * len(self.cells)
-        with torch.inference_mode(False), torch.enable_grad():
-            embedded = self.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
-            logits = self._logit(engine(self.cells, embedded, masks, padding_of(ids)))  # (B,)
-            # on a GPU the gradient would be computed in a thread that has no CUDA context
-            with torch.autograd.set_multithreading_enabled(False):
-                (gradient,) = torch.autograd.grad(logits.sum(), embedded)
-        return (gradient * embedded.detach()).sum(2)  # (B, T)
-
-    def _logit(self, hidden: Tensor) -> Tensor:
         return self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
 
     def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:
@@ -148,6 +129,23 @@ class SentimentRNN(nn.Module):
         masks = [weight.new_empty(reviews, cell.input_size) for cell in self.cells]
         # as bernoulli_, in two thirds of the time
         return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
+
+    def influences(self, ids: Tensor) -> Tensor:
+        """Influence of every token on the logit (B, T): its vector times the logit's gradient.
+
+        To first order, what the logit would lose if the token's vector were zero; above 0 it speaks
+        for `pos`. Source: Simonyan et al. 2014 (arXiv 1312.6034), with the sign kept; for texts
+        Denil et al. 2014 (arXiv 1412.6815).
+        """
+        engine, masks = engine_for(self.engine, self.cells), [None] * len(self.cells)
+        with torch.inference_mode(False), torch.enable_grad():
+            embedded = self.embedding(ids.clone()).detach().requires_grad_()  # (B, T, E)
+            hidden = engine(self.cells, embedded, masks, padding_of(ids))  # (B, H)
+            logits = self.head(hidden)  # (B, 1)
+            # on a GPU the gradient would be computed in a thread that has no CUDA context
+            with torch.autograd.set_multithreading_enabled(False):
+                (gradient,) = torch.autograd.grad(logits.sum(), embedded)
+        return (gradient * embedded.detach()).sum(2)  # (B, T)
 
 
 def evaluator_of(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
