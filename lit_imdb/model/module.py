@@ -56,6 +56,7 @@ class LitSentiment(LightningModule):
         # sums of loss and right answers, and reviews: in checkpoints, so a resumed curve continues
         self.since_log_line: list[Tensor | float] = [0.0, 0.0, 0.0]
         self.mean_loss, self.accuracy = MeanMetric(), BinaryAccuracy()  # of an evaluation
+        self.fuses_adam = True
         self.logs_now = False  # whether this training step has a log line
         self.seed = torch.initial_seed() % 2**32  # of the dropout masks; checkpoints have it
         self.evaluated: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
@@ -67,6 +68,11 @@ class LitSentiment(LightningModule):
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B,) of token ids (B, T)."""
         return self.net(ids)
+
+    def setup(self, stage: str) -> None:
+        # Lightning cannot clip the gradients that a fused optimizer unscales itself
+        clips, precision = self.trainer.gradient_clip_val, self.trainer.precision
+        self.fuses_adam = not (clips and precision.endswith("mixed"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ids, labels = batch  # (B, T), (B,)
@@ -114,10 +120,8 @@ class LitSentiment(LightningModule):
         return torch.sigmoid(self._evaluator(batch[0]))
 
     def configure_optimizers(self) -> Any:
-        # Lightning cannot clip the gradients that a fused optimizer unscales itself
-        unscales = self.trainer.gradient_clip_val and self.trainer.precision.endswith("mixed")
         # eps is Keras's 1e-7
-        return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=not unscales)
+        return torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-7, fused=self.fuses_adam)
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         # the whole step, forward and backward: `fused` has threads of its own
