@@ -65,6 +65,7 @@ def _run(args: list[str]) -> None:
         gc.enable()
         _keep_freed_memory()
         run(args)
+        gc.freeze()  # the system takes all memory back: Python need not search it for cycles
 
 
 def _keep_freed_memory() -> None:

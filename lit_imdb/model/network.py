@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lit_imdb.errors import UserError
+from lit_imdb.model.fused import Evaluation, unroll
 from lit_imdb.model.recurrence import ENGINES, Masks, engine_for, fused, padding_of
 
 
@@ -108,8 +109,6 @@ class SentimentRNN(nn.Module):
         padding = padding_of(ids)  # (B,)
         engine = engine_for(self.engine, self.cells)
         if engine is fused and self.looks_up_plainly:
-            from lit_imdb.model.fused import unroll
-
             table = self.embedding.weight
             hidden = unroll(self.cells, table, ids, masks, padding, at_every_word)
         else:  # token by token, (T, B, E) in memory: the order in which the cells read
@@ -153,8 +152,6 @@ def evaluator_of(net: SentimentRNN) -> Callable[[Tensor], Tensor]:
     engine = engine_for(net.engine, net.cells)
     if engine is not fused or not net.looks_up_plainly:
         return net.forward
-    from lit_imdb.model.fused import Evaluation
-
     return Evaluation(net.cells, net.embedding.weight, net.head)
 
 
