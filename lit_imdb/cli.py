@@ -41,7 +41,7 @@ from lit_imdb.training.saving import (
     LastCheckpoint,
     check_optimizer,
 )
-from lit_imdb.training.tensorboard import log_hparams, run_logger, write_hparams
+from lit_imdb.training.tensorboard import log_results, run_logger, write_hparams
 
 _WITH_FOLDER = (TensorBoardLogger, CSVLogger)  # each of their runs has one
 
@@ -183,11 +183,12 @@ class CLI(SettingsCLI):
             self.trainer, self.model, self.datamodule, self.history, tested, config, default
         )
         if results["run"]:
+            pictures = {}
             if self.report:
-                self.report.write(self.trainer, self.model, results)
+                pictures = self.report.write(self.trainer, self.model, results)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    log_hparams(logger, self.trainer, results)
+                    log_results(logger, self.trainer, results, pictures)
                     logger.finalize("success")
             # after all else: with it, the run is finished
             with whole_file(Path(results["run"], "results.json")) as file:

@@ -188,7 +188,7 @@ def test_a_report_that_fails_everywhere_warns_once_for_each_part_and_does_not_en
     monkeypatch.setattr("torch.nn.utils.get_total_norm", fail)  # at a step
     monkeypatch.setattr("lit_imdb.report.callback.measure", fail)  # after a validation
     monkeypatch.setattr("lit_imdb.report.callback.whole_file", fail)  # at the end
-    monkeypatch.setattr("lit_imdb.report.callback.FigureCanvasAgg", fail)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
     done = fit("--report", "true", "--trainer.log_every_n_steps", 4)
     for part in ("the gradient norm", "the validation", "its page", "the panel Loss"):
         warning = f"the report continues without {part}: ValueError: no ink\n"

@@ -215,9 +215,11 @@ def _for_forward(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tupl
 
 
 def _padded(values: Tensor) -> Array:
-    lacking = [(0, -size % kernels.NUMBERS) for size in reversed(values.shape)]
-    padded = nn.functional.pad(values.detach(), [zeros for pair in lacking for zeros in pair])
-    return padded.contiguous().numpy()
+    lacking = [-size % kernels.NUMBERS for size in reversed(values.shape)]
+    values = values.detach()
+    if any(lacking):
+        values = nn.functional.pad(values, [zeros for lack in lacking for zeros in (0, lack)])
+    return values.contiguous().numpy()
 
 
 def _checked(ids: Tensor, rows: int) -> Tensor:

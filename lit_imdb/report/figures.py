@@ -35,7 +35,9 @@ def new_figure(x: str, y: str, **settings: Any) -> tuple[Figure, Axes]:
     """Return a picture of 600 x 450 pixels with letters of 10 pt; `settings` are of `Axes.set`."""
     figure = Figure(figsize=(4, 3), dpi=150)
     # fixed margins: matplotlib's own layouts draw everything twice
-    axes = figure.add_axes((0.2, 0.16, 0.77, 0.81), xlabel=x, ylabel=y, **settings)
+    axes = figure.add_axes((0.2, 0.16, 0.77, 0.81))
+    axes.locator_params(nbins=5)
+    axes.set(xlabel=x, ylabel=y, **settings)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -54,7 +56,6 @@ def curves(history: History, metric: str) -> Figure:
         ring: Style = {"markersize": 13, "fillstyle": "none", "markeredgewidth": 1.5}
         axes.plot(*place, "o", color="black", label="kept", **ring)
     axes.locator_params(axis="x", integer=True)
-    axes.locator_params(axis="y", nbins=6)
     if metric == "acc":
         axes.yaxis.set_major_formatter("{x:.0%}")
     axes.margins(0.08)

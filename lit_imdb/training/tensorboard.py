@@ -6,6 +6,7 @@ from typing import Any
 
 from pytorch_lightning.core.saving import save_hparams_to_yaml
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 
 from lit_imdb.training.checkpoint import run_of
@@ -43,8 +44,13 @@ def write_hparams(trainer: Any, module: Any) -> None:
         save_hparams_to_yaml(Path(trainer.logger.log_dir, "hparams.yaml"), hparams)
 
 
-def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, Any]) -> None:
-    """Log a run's settings and the metrics of its kept epoch.
+def log_results(
+    logger: TensorBoardLogger,
+    trainer: Any,
+    results: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+) -> None:
+    """Log a run's settings, the metrics of its kept epoch, and PNG pictures by their tags.
 
     TensorBoard sorts settings by name and shows the first five: numbers in front keep this order.
     """
@@ -64,10 +70,14 @@ def log_hparams(logger: TensorBoardLogger, trainer: Any, results: Mapping[str, A
     metrics["verdicts/kept_loss"] = results["test_loss"]
     metrics = {name: value for name, value in metrics.items() if value is not None}
     if not metrics:
-        return  # neither validated nor tested: there is nothing to compare
+        return  # neither validated nor tested: there is nothing to show
     columns = [HParam(long, display_name=name) for name, long in names.items()]
     shown = [Metric(name) for name in ("val/kept_acc", "verdicts/test_acc", "val/kept_loss")]
     logger.log_metrics(metrics, trainer.global_step)
     add = logger.experiment.file_writer.add_summary
     add(hparams_config_pb(columns, shown))
     add(hparams_pb({names[name]: value for name, value in plain.items()}))
+    for tag, png in pictures.items():  # as they are: `add_image` would encode them again
+        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+        image = Summary.Image(encoded_image_string=png, width=width, height=height)
+        add(Summary(value=[Summary.Value(tag=tag, image=image)]), trainer.global_step)
