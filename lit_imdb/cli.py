@@ -2,7 +2,7 @@
 
 What `python train.py` does:
 
-1. `main` puts short errors around everything and imports Lightning, which takes seconds.
+1. `main` turns errors into one line and imports Lightning, which takes seconds.
 2. `CLI(args)`, as Lightning's documentation has it, runs the whole command. `settings` makes one
    configuration of flags, files and, for a run that resumes, its checkpoint.
 3. Lightning builds the data module and the model; `instantiate_trainer` adds what every run has.
@@ -26,7 +26,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lit_imdb.errors import UserError
 from lit_imdb.files import whole_file
-from lit_imdb.interrupts import stop_at_once
+from lit_imdb.interrupts import stop_on_signals
 from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
 from lit_imdb.settings import SettingsCLI, as_list
@@ -90,7 +90,7 @@ class CLI(SettingsCLI):
         if not _has(plugins, CheckpointIO):
             plugins.append(DurableCheckpointIO())
         trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
-        stop_at_once(trainer.world_size)
+        stop_on_signals(trainer.world_size)
         return trainer
 
     def _loggers(self, given: Any) -> Any:

@@ -23,7 +23,7 @@ class Interrupted(BaseException):
         self.name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
 
-def stop_at_once(processes: int = 1) -> None:
+def stop_on_signals(processes: int = 1) -> None:
     """Raise `Interrupted` on both signals, wherever the program is.
 
     One of several processes is ended by the system instead: it may wait for others inside torch for

@@ -14,7 +14,7 @@ import lit_imdb.clock  # noqa: F401 - before the slow imports
 from lit_imdb.arguments import ALONE, Parser, full_arguments
 from lit_imdb.errors import UserError, program
 from lit_imdb.help import print_overview, print_page
-from lit_imdb.interrupts import Interrupted, stop_at_once
+from lit_imdb.interrupts import Interrupted, stop_on_signals
 from lit_imdb.messages import mistake
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -25,7 +25,7 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
-    stop_at_once()
+    stop_on_signals()
     Interrupted.checkpoint = None
     sys.path.append(os.getcwd())  # --model my_module.MyModel
     try:
@@ -96,7 +96,9 @@ def _run_alone(command: str, args: list[str]) -> None:
         text = "A review to label, instead of a file; may be repeated."
         parser.add_argument("--text", type=str, action="append", metavar="TEXT", help=text)
     parser.add_function_arguments(function, as_positional=False, skip={"file", "text"})
-    args = ["--json=true" if arg == "--json" else arg for arg in args]  # of runs
+    args = [
+        "--json=true" if arg == "--json" else arg for arg in args
+    ]  # `runs --json` takes no value
     function(**vars(parser.parse_args(args)))
 
 

@@ -19,8 +19,8 @@ def split(
     """Return the split of each of N reviews: TRAIN, VAL, TEST or DROPPED.
 
     If no review is marked as test, the last 20% of each label are. Of the others the last
-    `val_fraction` of each label validate. A text that occurs in two splits stays in the later one
-    (test before validation before training), so that no held-out metric changes with training.
+    `val_fraction` of each label validate. A text that occurs in two splits is kept in test, else in
+    validation, and DROPPED elsewhere: no held-out metric changes with training.
 
     Args:
         labels: 0 or 1 (N,).

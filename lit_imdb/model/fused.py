@@ -30,10 +30,10 @@ Array = np.ndarray[Any, Any]
 def unroll(
     cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, at_every_word: bool
 ) -> Tensor:
-    """The last hidden state (B, H) of the last cell, where the first reads rows of a table (V, E).
+    """The last cell's last state (B, H); the first cell reads rows `ids` (B, T) of a table (V, E).
 
-    The rows have the numbers `ids` (B, T). Of the other arguments see `recurrence.hidden_states`;
-    `at_every_word` asks for the states at every token (B, T, H).
+    Of the other arguments see `recurrence.hidden_states`; `at_every_word` asks for the states at
+    every token (B, T, H).
 
     Raises:
         IndexError: The table has no such row.

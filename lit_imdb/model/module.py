@@ -129,7 +129,7 @@ class LitSentiment(LightningModule):
             super().optimizer_step(*arguments, **named)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # before anything replaces a good checkpoint; a sum keeps what is not finite
+        # no NaN may replace a good checkpoint; a sum of weights shows it
         sums = [float(w.detach().sum(dtype=torch.float32)) for w in self.parameters()]
         since_log_line = [float(each) for each in self.since_log_line]
         self._expect_finite([*sums, *since_log_line])

@@ -74,7 +74,7 @@ def fused(
     cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, at_every_word: bool = False
 ) -> Tensor:
     """The same as compiled loops, with a backward pass of their own: `lit_imdb.model.fused`."""
-    from lit_imdb.model.fused import unroll  # numba takes a moment to import
+    from lit_imdb.model.fused import unroll  # which imports this module
 
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from lit_imdb.errors import UserError, as_user_error
 from lit_imdb.files import whole_file
-from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_at_once
+from lit_imdb.interrupts import Interrupted, handle_stop_signals, stop_on_signals
 from lit_imdb.training.checkpoint import link_run, read_checkpoint
 
 
@@ -66,7 +66,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # a resumed run skips the validation after the step that it starts from: save after it
+        # where a validation follows, save after it: a resumed run would skip it
         if not _validates_after(trainer, batch_idx):
             self._save_if_due(trainer)
 
@@ -80,7 +80,7 @@ class LastCheckpoint(Checkpoint):
             self._raise()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stop_at_once()  # the test, which follows, changes nothing that is kept
+        stop_on_signals()  # the test, which follows, changes nothing that is kept
 
     def _save_if_due(self, trainer: Trainer) -> None:
         """Save within an epoch if enough steps have passed or the program must stop."""
