@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from itertools import chain, takewhile
 from pathlib import Path
@@ -53,7 +54,10 @@ def test_two_processes_stop_together_resume_and_test_like_one(
     folder = tmp_path / "logs/imdb/version_0"
     last = folder / "checkpoints/last.ckpt"
     process = start([sys.executable, str(ROOT / "train.py"), *fit, "1000"], tmp_path)
+    deadline = threading.Timer(100, process.kill)
+    deadline.start()
     told = [*takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr)]
+    deadline.cancel()
     process.terminate()
     assert process.wait(30) == 143, told
     epochs = torch.load(last, weights_only=True)["epoch"] + 2
