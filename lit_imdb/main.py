@@ -96,9 +96,8 @@ def _run_alone(command: str, args: list[str]) -> None:
         text = "A review to label, instead of a file; may be repeated."
         parser.add_argument("--text", type=str, action="append", metavar="TEXT", help=text)
     parser.add_function_arguments(function, as_positional=False, skip={"file", "text"})
-    args = [
-        "--json=true" if arg == "--json" else arg for arg in args
-    ]  # `runs --json` takes no value
+    # `runs --json` takes no value
+    args = ["--json=true" if arg == "--json" else arg for arg in args]
     function(**vars(parser.parse_args(args)))
 
 

@@ -113,12 +113,16 @@ class ValidatesOnTest(ImdbDataModule):
 """
 
 
-def test_a_callback_and_a_data_module_are_of_a_module_of_ones_own(
-    fit: Run, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module `own` where Python finds it."""
     Path("own.py").write_text(OWN)
     monkeypatch.syspath_prepend(Path.cwd())
     monkeypatch.delitem(sys.modules, "own", raising=False)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_callback_and_a_data_module_are_of_a_module_of_ones_own(fit: Run, run: Run) -> None:
     fit("--trainer.callbacks", "own.Touch", "--data", "own.ValidatesOnTest")
     assert sorted(map(str, Path().glob("epoch*"))) == ["epoch0", "epoch1"]
     results = results_of(RUN)
@@ -126,12 +130,10 @@ def test_a_callback_and_a_data_module_are_of_a_module_of_ones_own(
     assert f"{results['test_loss']:.4f}" in run("test", "--accelerator", "cpu").out
 
 
+@pytest.mark.usefixtures("own")
 def test_a_model_without_a_setting_of_its_own_trains_resumes_and_is_tested(
-    run: Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, corpus: Path
 ) -> None:
-    Path("own.py").write_text(OWN)
-    monkeypatch.syspath_prepend(Path.cwd())
-    monkeypatch.delitem(sys.modules, "own", raising=False)
     assert run("fit", *SHORT, "--data.source", corpus, "--model", "own.Small").status == 0
     assert "found_lr" not in results_of(RUN)
     done = run("fit", "--ckpt_path", "last", "--max_epochs", "3")
