@@ -65,12 +65,15 @@ def show_as(browser: Any, width: int, scheme: str = "light") -> None:
 
 def verdict(page: Any, said: str = "Probability") -> str:
     """The answer, once it has `said` in it."""
-    from selenium.webdriver.support import expected_conditions, wait
+    place = page.find_element("id", "verdict")
+    waiting(page).until(lambda _: said in place.text)
+    return str(place.text)
 
-    place = ("id", "verdict")
-    answered = expected_conditions.text_to_be_present_in_element(place, said)
-    wait.WebDriverWait(page, 15).until(answered)
-    return page.find_element(*place).text
+
+def waiting(page: Any) -> Any:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(page, 15)
 
 
 def classify(page: Any, text: str = "") -> None:
@@ -98,11 +101,13 @@ def test_visitor_types_a_review_presses_the_button_and_reads_the_answer(
 
 
 def test_keyboard_alone_is_enough(page: Any) -> None:
-    box = page.switch_to.active_element  # one can type at once
+    box, button = page.find_element("id", "text"), page.find_element("id", "send")
+    waiting(page).until(lambda page: page.switch_to.active_element == box)  # the browser's time
     box.send_keys("great", Keys.TAB)
-    page.switch_to.active_element.send_keys(Keys.ENTER)
+    waiting(page).until(lambda page: page.switch_to.active_element == button)
+    button.send_keys(Keys.ENTER)
     verdict(page)
-    assert page.switch_to.active_element.text == "Classify", "the focus stays where it was"
+    assert page.switch_to.active_element == button, "the focus stays where it was"
     box.send_keys(Keys.CONTROL + "a")
     box.send_keys("zebra", Keys.CONTROL + Keys.ENTER)
     verdict(page, "no known word to read")
