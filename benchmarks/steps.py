@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.timing import STEPS, WARM_UP, print_step
 from lit_imdb import ImdbDataModule, SentimentRNN
-from lit_imdb.model.recurrence import ENGINES, training_threads
+from lit_imdb.model.engines import ENGINES, training_threads
 
 
 class Clock(Callback):

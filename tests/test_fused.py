@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
 from lit_imdb.model import fused, kernels, threads
+from lit_imdb.model.engines import engine_for
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.network import SentimentRNN, evaluator_of
-from lit_imdb.model.recurrence import engine_for
 from lit_imdb.model.threads import single_torch_thread
 
 

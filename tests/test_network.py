@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb.errors import UserError
+from lit_imdb.model.engines import ENGINES
 from lit_imdb.model.network import SentimentRNN, evaluator_of
-from lit_imdb.model.recurrence import ENGINES, padding_of
+from lit_imdb.model.recurrence import padding_of
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
 

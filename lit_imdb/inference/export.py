@@ -12,7 +12,7 @@ from lit_imdb.inference.card import TEMPLATES, model_card
 from lit_imdb.inference.classifier import load
 from lit_imdb.inference.onnx import write_onnx
 from lit_imdb.inference.torch_program import write_torch
-from lit_imdb.model.recurrence import other_than_tanh
+from lit_imdb.model.engines import other_than_tanh
 
 RULE = (
     "Lower-case the text; apply each [pattern, replacement] of `replace` in order, as regular "

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_imdb.model.cudnn import cudnn
+from lit_imdb.model.engines import engine_for
 from lit_imdb.model.network import SentimentRNN
-from lit_imdb.model.recurrence import Masks, engine_for
+from lit_imdb.model.recurrence import Masks
 
 # torch has no public way to ask a module, or a weight, for its hooks
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

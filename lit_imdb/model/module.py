@@ -17,10 +17,11 @@ from torchmetrics.classification import BinaryAccuracy
 
 from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
+from lit_imdb.model.engines import engine_for, training_threads
 from lit_imdb.model.graphs import Graphs
 from lit_imdb.model.network import SentimentRNN, check_setting, evaluator_of
 from lit_imdb.model.recipe import drop_words, loss_at_every_word
-from lit_imdb.model.recurrence import engine_for, padding_of, training_threads
+from lit_imdb.model.recurrence import padding_of
 
 
 class LitSentiment(LightningModule):

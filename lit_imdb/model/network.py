@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lit_imdb.errors import UserError
-from lit_imdb.model.fused import Evaluation, unroll
-from lit_imdb.model.recurrence import ENGINES, Masks, engine_for, fused, padding_of
+from lit_imdb.model.engines import ENGINES, engine_for
+from lit_imdb.model.fused import Evaluation, fused, unroll
+from lit_imdb.model.recurrence import Masks, padding_of
 
 
 class SentimentRNN(nn.Module):
@@ -26,7 +27,7 @@ class SentimentRNN(nn.Module):
         embedding_dim: E, numbers per word.
         hidden_dim: H, units of both cells.
         dropout: Share of each cell's input that is zeroed in training.
-        engine: How the cells are unrolled: a name in `recurrence.ENGINES`, or `auto`.
+        engine: How the cells are unrolled: a name in `engines.ENGINES`, or `auto`.
 
     Raises:
         UserError: A size below 1, dropout outside [0, 1) or an unknown engine.
