@@ -67,7 +67,7 @@ class SettingsCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, without `weights_only`, which could load code, and `verbose`."""
+        """Return Lightning's, without `weights_only`, which could load code, and `verbose`."""
         hidden = {"weights_only", "verbose"}
         return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
 

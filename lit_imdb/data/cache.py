@@ -47,7 +47,7 @@ def build_once(root: Path, key: Any, build: Callable[[Path], None]) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a cache folder holds exactly what was written."""
+    """Return whether a cache folder holds exactly what was written."""
     try:
         return bool(_checksums(folder) == json.loads((folder / _MANIFEST).read_text()))
     except (OSError, ValueError):

@@ -36,7 +36,7 @@ class Hub:
 
 
 def is_available() -> bool:
-    """Whether the Hub's reviews are on disk or can be downloaded."""
+    """Return whether the Hub's reviews are on disk or can be downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
     card = try_to_load_from_cache(REPOSITORY, "README.md", repo_type="dataset")

@@ -16,7 +16,7 @@ def cudnn(
     padding: Tensor,
     at_every_word: bool = False,
 ) -> Tensor:
-    """The same as the plain loop by `torch.rnn_tanh`, which on CUDA is cuDNN's kernel.
+    """Compute the same as the plain loop by `torch.rnn_tanh`, which on CUDA is cuDNN's kernel.
 
     It reads every token, so reviews are shifted to begin at the first place, and the states back.
     On CUDA it sets `torch.backends.cudnn.allow_tf32`, since the backward pass reads it later:

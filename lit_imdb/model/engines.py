@@ -21,7 +21,7 @@ ENGINES: dict[str, Engine] = {"reference": reference, "fused": fused, "cudnn": c
 
 
 def engine_for(name: str, cells: Cells) -> Engine:
-    """The engine called `name`; `auto` takes the fastest for the cells and their device.
+    """Return the engine called `name`; `auto` takes the fastest for the cells and their device.
 
     Raises:
         UserError: `name` is an engine for tanh cells or for CPUs, and these are others.

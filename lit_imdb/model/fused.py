@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 def fused(
     cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, at_every_word: bool = False
 ) -> Tensor:
-    """The same as the plain loop; `inputs` (B, T, E) are a table whose rows are read once each."""
+    """Compute the same; `inputs` (B, T, E) are a table whose rows are read once each."""
     reviews, steps, features = inputs.shape
     order = torch.arange(reviews * steps, device=inputs.device).view(reviews, steps)
     return unroll(cells, inputs.reshape(-1, features), order, masks, padding, at_every_word)
@@ -39,7 +39,7 @@ def fused(
 def unroll(
     cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, at_every_word: bool
 ) -> Tensor:
-    """The last cell's last state (B, H); the first cell reads rows `ids` (B, T) of a table (V, E).
+    """Return the last cell's last state (B, H); the first reads rows `ids` (B, T) of a table (V, E).
 
     Of the other arguments see `recurrence.hidden_states`; `at_every_word` asks for the states at
     every token (B, T, H).

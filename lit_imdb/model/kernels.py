@@ -70,7 +70,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def _pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    """To the element [i, j] of an array; an intrinsic's values begin with these three."""
+    """Return a pointer to array[i, j]; an intrinsic's values begin with these three."""
     kind = signature.args[0]
     array = context.make_array(kind)(context, builder, values[0])
     return cgutils.get_item_pointer(context, builder, kind, array, values[1:3], wraparound=False)

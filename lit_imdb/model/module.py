@@ -67,7 +67,7 @@ class LitSentiment(LightningModule):
         return SentimentRNN(**network)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Logits (B,) of token ids (B, T)."""
+        """Return logits (B,) of token ids (B, T)."""
         return self.net(ids)
 
     def setup(self, stage: str) -> None:
@@ -102,7 +102,7 @@ class LitSentiment(LightningModule):
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Logits (B,)."""
+        """Return logits (B,)."""
         ids, labels = batch  # (B, T), (B,)
         logits = self._evaluator(ids)  # (B,)
         self.evaluated.append((logits, labels))
@@ -117,7 +117,7 @@ class LitSentiment(LightningModule):
         self._log_evaluation("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Probabilities (B,) of a positive review."""
+        """Return probabilities (B,) of a positive review."""
         return torch.sigmoid(self._evaluator(batch[0]))
 
     def configure_optimizers(self) -> Any:
@@ -178,13 +178,13 @@ class LitSentiment(LightningModule):
         self.log(f"{split}/acc", self.accuracy, prog_bar=split == "val")
 
     def _mask_generator(self) -> torch.Generator:
-        """Random numbers that are a function of (seed, batch, process), so a run can resume."""
+        """Return random numbers that depend on (seed, batch, process) alone, so a run can resume."""
         batch = self.trainer.fit_loop.total_batch_idx  # counted over all epochs
         number = batch * self.trainer.world_size + self.global_rank
         return torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + number)
 
     def _is_log_step(self, batch_idx: int) -> bool:
-        """Whether Lightning writes what this batch logs: the last of a step's accumulated ones."""
+        """Return whether Lightning writes what this batch logs: the last of the accumulated ones."""
         interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         due = bool(interval) and (self.global_step + 1) % interval == 0
         whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0

@@ -75,7 +75,7 @@ class SentimentRNN(nn.Module):
         return table.max_norm is None and not table.scale_grad_by_freq and not table.sparse
 
     def reset_parameters(self) -> None:
-        """Keras's initial values, so that the first epochs go as in the tutorial."""
+        """Set Keras's initial values, so that the first epochs go as in the tutorial."""
         cells = [cell for cell in self.cells if isinstance(cell, nn.RNNCell)]  # others stay as made
         for cell in cells:
             # Keras's cell has one bias. Two that are added would learn at twice the rate, which
@@ -98,7 +98,7 @@ class SentimentRNN(nn.Module):
     def forward(
         self, ids: Tensor, masks: Masks | None = None, at_every_word: bool = False
     ) -> Tensor:
-        """Logits (B,) of token ids (B, T), integers.
+        """Return logits (B,) of token ids (B, T), integers.
 
         Args:
             ids: Token ids.
@@ -118,7 +118,7 @@ class SentimentRNN(nn.Module):
         return self.head(hidden).squeeze(-1)  # (B,) of (B, H), (B, T) of (B, T, H)
 
     def draw_masks(self, reviews: int, generator: torch.Generator | None = None) -> Masks:
-        """One dropout mask per review and cell, (B, E) and (B, H), shared by all T tokens.
+        """Return one dropout mask per review and cell, (B, E) and (B, H), shared by all T tokens.
 
         None instead of a mask in evaluation and without dropout.
         """
@@ -131,7 +131,7 @@ class SentimentRNN(nn.Module):
         return [mask.uniform_(generator=generator).lt_(keep).div_(keep) for mask in masks]
 
     def influences(self, ids: Tensor) -> Tensor:
-        """Influence of every token on the logit (B, T): its vector times the logit's gradient.
+        """Return each token's influence on the logit (B, T): its vector times the logit's gradient.
 
         To first order, what the logit would lose if the token's vector were zero; above 0 it speaks
         for `pos`. Source: Simonyan et al. 2014 (arXiv 1312.6034), with the sign kept; for texts

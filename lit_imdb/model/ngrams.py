@@ -46,7 +46,7 @@ class NGrams(nn.Module):
         self.vocab_size = vocab_size
 
     def forward(self, ids: Tensor, masks: Any = None, at_every_word: bool = False) -> Tensor:
-        """Logits (B,) of token ids (B, T)."""
+        """Return logits (B,) of token ids (B, T)."""
         return self.bias + self._numbers(ids).sum((1, 2))
 
     def draw_masks(self, reviews: int, generator: Any = None) -> list[Tensor | None]:

@@ -23,14 +23,14 @@ Masks = Sequence[Tensor | None]
 
 
 def padding_of(ids: Tensor) -> Tensor:
-    """Places in front of each review's first word (B,) of ids (B, T); T if it has none."""
+    """Return the places in front of each first word (B,) in ids (B, T); T where there is none."""
     return (ids == PAD_ID).long().cumprod(1).sum(1)
 
 
 def hidden_states(
     cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor
 ) -> list[list[Tensor]]:
-    """Every hidden state (B, H) of every cell: `states[cell][t]`.
+    """Return every hidden state (B, H) of every cell: `states[cell][t]`.
 
     Args:
         cells: The stack; each reads the hidden states of the one before.
@@ -58,6 +58,6 @@ def hidden_states(
 def reference(
     cells: Cells, inputs: Tensor, masks: Masks, padding: Tensor, at_every_word: bool = False
 ) -> Tensor:
-    """The last cell's last state (B, H), or its state at every token (B, T, H): the plain loop."""
+    """Return the last cell's last state (B, H), or its state at every token (B, T, H)."""
     states = hidden_states(cells, inputs, masks, padding)[-1]
     return torch.stack(states, 1) if at_every_word else states[-1]

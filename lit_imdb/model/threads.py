@@ -25,7 +25,7 @@ def single_torch_thread() -> Iterator[None]:
 
 
 def thread_count() -> int:
-    """How many threads work: as many as torch has, or had before `single_torch_thread`."""
+    """Return how many threads work: as many as torch has, or had before `single_torch_thread`."""
     return getattr(_local, "count", None) or torch.get_num_threads()
 
 

@@ -16,19 +16,19 @@ LOGS = Path("logs", "imdb")
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The runs `root/version_N`, oldest first."""
+    """Return the runs `root/version_N`, oldest first."""
     runs = [p for p in root.glob("version_*") if p.name.removeprefix("version_").isdecimal()]
     return sorted(runs, key=lambda run: int(run.name.removeprefix("version_")))
 
 
 def run_of(ckpt_path: Path) -> Path | None:
-    """The run folder that a checkpoint lies in; None for a file of its own."""
+    """Return the run folder that a checkpoint lies in; None for a file of its own."""
     run = ckpt_path.parent.parent
     return run if run.name.startswith("version_") or (run / "config.yaml").is_file() else None
 
 
 def run_config(ckpt_path: Path) -> dict[str, Any]:
-    """The settings of the run that a checkpoint lies in; empty if that is not known.
+    """Return the settings of the run that a checkpoint lies in; empty if that is not known.
 
     Raises:
         UserError: Its config.yaml is broken.
@@ -44,7 +44,7 @@ def run_config(ckpt_path: Path) -> dict[str, Any]:
 
 
 def is_custom(class_path: str) -> bool:
-    """Whether a model's class is another than `LitSentiment`."""
+    """Return whether a model's class is another than `LitSentiment`."""
     return class_path not in ("lit_imdb.LitSentiment", "lit_imdb.model.module.LitSentiment")
 
 
@@ -64,7 +64,7 @@ def link_run(trainer: Any) -> None:
 
 
 def find_checkpoint(ckpt_path: str, root: Path = LOGS) -> Path:
-    """The file that `best`, `last` or a path means.
+    """Return the file that `best`, `last` or a path means.
 
     `best` is the newest there is; `last` is the newest run's own, never that of a run before it.
 

@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         Interrupted.checkpoint = str(self.path)
 
     def _must_stop(self, trainer: Trainer) -> bool:
-        """Whether any process got a signal: all must leave after the same step."""
+        """Return whether any process got a signal: all must leave after the same step."""
         return trainer.strategy.reduce_boolean_decision(self._signum is not None, all=False)
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
@@ -109,7 +109,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether `val_check_interval` asks for a validation after this batch of the epoch."""
+    """Return whether `val_check_interval` asks for a validation after this batch of the epoch."""
     interval, epochs = trainer.val_check_batch or math.inf, trainer.check_val_every_n_epoch
     if epochs is None:  # counted over all epochs
         batch_idx = trainer.fit_loop.total_batch_idx

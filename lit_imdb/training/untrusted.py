@@ -145,7 +145,7 @@ def check_content(checkpoint: dict[str, Any], check_network: bool = True) -> Non
 
 
 def _stays_in_its_folder(state: dict[str, Any]) -> bool:
-    """Whether the files that a ModelCheckpoint's state names, and it deletes, are in its folder."""
+    """Return whether the files that a ModelCheckpoint names, and may delete, are in its folder."""
     folder = Path(str(state.get("dirpath")))
     named = [state.get(f"{which}_model_path") for which in ("best", "kth_best", "last")]
     return all(
@@ -156,7 +156,7 @@ def _stays_in_its_folder(state: dict[str, Any]) -> bool:
 
 
 def _find(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
-    """The values that `keys` lead to, with their names; None where there is none."""
+    """Yield the values that `keys` lead to, with their names; None where there is none."""
     if not keys:
         yield name, value
     elif keys[0] == "*" and isinstance(value, dict | list):
