@@ -39,7 +39,7 @@ def fused(
 def unroll(
     cells: Cells, table: Tensor, ids: Tensor, masks: Masks, padding: Tensor, at_every_word: bool
 ) -> Tensor:
-    """Return the last cell's last state (B, H); the first reads rows `ids` (B, T) of a table (V, E).
+    """Return the last cell's state (B, H); the first reads rows `ids` (B, T) of a table (V, E).
 
     Of the other arguments see `recurrence.hidden_states`; `at_every_word` asks for the states at
     every token (B, T, H).

@@ -108,7 +108,7 @@ def _tensors(masks: Masks) -> list[Tensor]:
 
 
 def is_constant(net: Any, ids: Tensor) -> bool:
-    """Return whether each call launches the same kernels: one GPU trains by cuDNN, without hooks."""
+    """Return whether each call launches the same kernels: one GPU trains by cuDNN, no hooks."""
     return (
         ids.is_cuda
         and type(net) is SentimentRNN

@@ -178,13 +178,13 @@ class LitSentiment(LightningModule):
         self.log(f"{split}/acc", self.accuracy, prog_bar=split == "val")
 
     def _mask_generator(self) -> torch.Generator:
-        """Return random numbers that depend on (seed, batch, process) alone, so a run can resume."""
+        """Return random numbers that depend on (seed, batch, process) alone: a run can resume."""
         batch = self.trainer.fit_loop.total_batch_idx  # counted over all epochs
         number = batch * self.trainer.world_size + self.global_rank
         return torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + number)
 
     def _is_log_step(self, batch_idx: int) -> bool:
-        """Return whether Lightning writes what this batch logs: the last of the accumulated ones."""
+        """Return whether Lightning writes what this batch logs: the last of accumulated ones."""
         interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         due = bool(interval) and (self.global_step + 1) % interval == 0
         whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
