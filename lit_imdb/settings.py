@@ -49,15 +49,16 @@ class SettingsCLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         self.ckpt_path: Path | None = None
         self.checkpoint: dict[str, Any] | None = None
-        defaults = {"default_config_files": [str(CONFIGS / "default.yaml")]}
-        commands = {name: {**defaults, "description": text} for name, text in COMMANDS.items()}
+        self._command = args[0]
+        files = [str(CONFIGS / "default.yaml")]
+        text = COMMANDS[self._command]
         super().__init__(
             LitSentiment,
             ImdbDataModule,
             args=args,
             seed_everything_default=1,
             parser_class=TrainerParser,
-            parser_kwargs=commands,
+            parser_kwargs={self._command: {"default_config_files": files, "description": text}},
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
@@ -65,11 +66,10 @@ class SettingsCLI(LightningCLI):
             load_from_checkpoint_support=False,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return Lightning's, without `weights_only`, which could load code, and `verbose`."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static there
+        """Return the one that was typed, without `weights_only`, which could load code."""
         hidden = {"weights_only", "verbose"}
-        return {name: LightningCLI.subcommands()[name] | hidden for name in COMMANDS}
+        return {self._command: LightningCLI.subcommands()[self._command] | hidden}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for key, cls in _CLASSES.items():
