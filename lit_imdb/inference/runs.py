@@ -20,9 +20,11 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     Raises:
         UserError: There is no run in the folder.
     """
-    names = ("config.yaml", "results.json")
-    folders = {file.parent for name in names for file in Path(folder).rglob(name)}
-    found = sorted(map(_read, folders), key=lambda run: run["date"] or "")
+    # of a link, which leads to the folder of another logger, `rglob` finds only what is named
+    names = ("config.yaml", "*/config.yaml", "results.json", "*/results.json")
+    files = [file for name in names for file in Path(folder).rglob(name)]
+    folders = {file.parent.resolve(): file.parent for file in files}
+    found = sorted(map(_read, folders.values()), key=lambda run: run["date"] or "")
     if not found:
         raise UserError(f"no run in {folder}: train one, or name another --folder")
     best = max(run["val_acc"] or 0 for run in found)

@@ -99,8 +99,16 @@ def changes(config: Mapping[str, Any], default: Any, prefix: str = "") -> dict[s
                 before = {"init_args": _defaults(value["class_path"])}
             found |= changes(value, before, prefix if name == "init_args" else f"{prefix}{name}.")
         elif value != before and prefix + name != "model.vocab_size":  # it follows data.vocab_size
-            found[prefix + name] = value
+            objects = isinstance(value, list) and any(isinstance(each, Mapping) for each in value)
+            found[prefix + name] = ", ".join(map(_described, value)) if objects else value
     return found
+
+
+def _described(spec: Mapping[str, Any]) -> str:
+    """Return a call of a class with the settings that differ from its defaults."""
+    settings = changes(spec.get("init_args", {}), _defaults(spec["class_path"])).items()
+    arguments = ", ".join(f"{name}={value}" for name, value in settings)
+    return f"{spec['class_path'].rpartition('.')[2]}({arguments})"
 
 
 def _defaults(class_path: str) -> dict[str, Any]:
