@@ -34,7 +34,8 @@ def runs(folder: str = "logs", json: bool = False) -> None:
         print(dumps(found, indent=2))
         return
     table = Table("run", "date", "differs from the default", box=None, pad_edge=False)
-    table.columns[0].overflow = "fold"
+    for column in table.columns:
+        column.overflow = "fold"
     table.add_column("val", justify="right", no_wrap=True)
     table.add_column("test", justify="right", no_wrap=True)
     for run in found:
