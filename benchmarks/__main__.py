@@ -9,11 +9,10 @@ import argparse
 import os
 import platform
 import sys
-import tempfile
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmarks.preparation import write_corpus, write_ids
@@ -22,7 +21,9 @@ from benchmarks.timing import ROOT, commit, run
 # Keeps freed memory, as lit_imdb/main.py does.
 KEEPING = ["env", "MALLOC_MMAP_THRESHOLD_=33554432", "MALLOC_TRIM_THRESHOLD_=2147483647"]
 UNPREPARED = ["sh", "-c", 'XDG_CACHE_HOME=$(mktemp -d -p .) "$@"', "sh"]  # an empty cache
-STEP, WHOLE, EACH = "{ms:.2f} ms", "{seconds:.1f} s", "{us:.0f} us each, {peak_mb:,.0f} MB"
+ENGINES = {"fused": "fused", "torch.rnn_tanh": "cudnn", "reference": "reference"}
+STEP, WHOLE = "{ms:.2f} ms", "{seconds:.1f} s"
+EACH, RATE = "{us:.0f} us each, {peak_mb:,.0f} MB", "{rate:,.0f} reviews/s"
 
 
 class Row(NamedTuple):
@@ -46,41 +47,40 @@ def rows_of(keras: str | None, jax: str | None, quick: bool) -> list[Row]:
     predict = [*train, "predict", "--output", "answers.csv"]  # by the newest run
     few, many, labelled = (500, 1000, 1500) if quick else (25_000, 1_000_000, 250_000)
     rows = [
-        Row("training step in `fit`, `fused`", STEP, [*fit, *clock, "fused"]),
-        Row("training step in `fit`, `torch.rnn_tanh`", STEP, [*fit, *clock, "cudnn"]),
-        Row("training step in `fit`, `reference`", STEP, [*fit, *clock, "reference"]),
-        Row("training step alone, `fused`", STEP, [*alone, "fused"]),
-        Row("training step alone, `torch.rnn_tanh`", STEP, [*alone, "cudnn"]),
-        Row("training step alone, `reference`", STEP, [*alone, "reference"]),
+        Row(f"training step {where}, `{name}`", STEP, [*command, engine])
+        for where, command in (("in `fit`", [*fit, *clock]), ("alone", alone))
+        for name, engine in ENGINES.items()
+    ]
+    rows += [
         Row("training step alone, Keras (the tutorial's)", STEP, tutorial),
         Row("training step alone, JAX", STEP, [jax, "-m", "benchmarks.jax_peer", "ids.npz"]),
         Row("`python train.py`", WHOLE, whole),
         Row("`python train.py`, nothing prepared", WHOLE, [*UNPREPARED, *whole]),
         Row("the tutorial's script, ids prepared", WHOLE, [*tutorial, "--whole"]),
-        Row(f"preparing {few:,} reviews", EACH, [*prepare, f"{few}.csv"], few),
-        Row(f"preparing {many:,} reviews", EACH, [*prepare, f"{many}.csv"], many),
-        Row(
-            f"`predict` with {labelled:,} reviews, start included",
-            "{rate:,.0f} reviews/s",
-            [*predict, f"{labelled}.csv"],
-            labelled,
-        ),
+    ]
+    rows += [
+        Row(f"{doing} {count:,} reviews{note}", unit, [*command, f"{count}.csv"], count)
+        for doing, count, note, unit, command in (
+            ("preparing", few, "", EACH, prepare),
+            ("preparing", many, "", EACH, prepare),
+            ("`predict` with", labelled, ", start included", RATE, predict),
+        )
     ]
     return [row for row in rows if row.command[0]]  # without the peers that are not there
 
 
-def table(rows: list[Row], found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
-    """The lines of the table in Markdown."""
-    yield "| what | median | ratio |"
-    yield "| --- | --- | --- |"
+def print_table(rows: list[Row], found: list[list[dict[str, float]]]) -> None:
+    print("| what | median | ratio |\n| --- | --- | --- |")
     first: dict[str, float] = {}
-    for row in rows:
-        seconds = median(figures["seconds"] for figures in found[row.name]) / row.reviews
-        peak_mb = median(figures.get("peak_mb", 0) for figures in found[row.name])
+    for row, rounds in zip(rows, found, strict=True):
+        seconds = median(figures["seconds"] for figures in rounds) / row.reviews
+        peak_mb = median(figures.get("peak_mb", 0) for figures in rounds)
         units = {"ms": 1e3 * seconds, "us": 1e6 * seconds, "rate": 1 / seconds}
         figure = row.unit.format(seconds=seconds, peak_mb=peak_mb, **units)
         ratio = seconds / first.setdefault(row.unit, seconds)
-        yield f"| {row.name} | {figure} | {ratio:.2f} |"
+        print(f"| {row.name} | {figure} | {ratio:.2f} |")
+    packages = [f"{name} {version(name)}" for name in ("torch", "pytorch-lightning")]
+    print(f"\nPython {platform.python_version()}, {', '.join(packages)}, commit {commit()}")
 
 
 def main() -> None:
@@ -92,20 +92,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only check that everything runs")
     options = parser.parse_args()
     rows = rows_of(**vars(options))
-    found: dict[str, list[dict[str, float]]] = {row.name: [] for row in rows}
-    with tempfile.TemporaryDirectory() as temporary:
+    found: list[list[dict[str, float]]] = [[] for _ in rows]
+    with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_ids(folder / "ids.npz", folder / "cache/lit-imdb")
         for row in rows:
             if row.reviews > 1:
                 write_corpus(folder / f"{row.reviews}.csv", row.reviews)
         for _ in range(1 if options.quick else 5):
-            for row in rows:
-                found[row.name].append(run(row.command, folder))
-                print(row.name, found[row.name][-1], file=sys.stderr, flush=True)
-    print("\n".join(table(rows, found)))
-    packages = [f"{name} {version(name)}" for name in ("torch", "pytorch-lightning")]
-    print(f"\nPython {platform.python_version()}, {', '.join(packages)}, commit {commit()}")
+            for row, rounds in zip(rows, found, strict=True):
+                rounds.append(run(row.command, folder))
+                print(row.name, rounds[-1], file=sys.stderr, flush=True)
+    print_table(rows, found)
 
 
 if __name__ == "__main__":

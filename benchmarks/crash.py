@@ -11,13 +11,13 @@ import argparse
 import difflib
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import torch
@@ -26,8 +26,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from benchmarks.timing import ROOT, finish, start
 
 RUN = Path("logs/imdb/version_0")
-# Short, but with all phases.
-ARGUMENTS = (
+SHORT = (  # but with all phases
     *("--data.source", "package", "--trainer.max_epochs", "2"),
     *("--trainer.limit_train_batches", "60", "--trainer.limit_test_batches", "20"),
     *("--checkpoint_every_n_steps", "20", "--trainer.log_every_n_steps", "10"),
@@ -42,9 +41,11 @@ IGNORED = (
 
 
 def run(runs: int, arguments: Sequence[str], seed: int = 0) -> list[str]:
-    """Kill and resume `runs` runs; return the differences, one per line."""
-    rng = random.Random(seed)
-    found = []
+    """Kill and resume `runs` runs; return the differences, one per line.
+
+    A run has one thread until it is killed and two afterwards, which must not change a digit.
+    """
+    rng, found = random.Random(seed), []
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary, "whole")
         process = fit(whole, *arguments)
@@ -55,29 +56,21 @@ def run(runs: int, arguments: Sequence[str], seed: int = 0) -> list[str]:
             # from the first checkpoint to the end of the report, each part of it as often
             after = (number - rng.random()) / runs * seconds
             folder = Path(temporary, f"run{number}")
-            crash(folder, after, arguments)
+            process = fit(folder, *arguments)
+            with suppress(TimeoutExpired):
+                process.wait(after)
+            process.kill()
+            process.communicate()
+            if not (folder / RUN / "results.json").exists():  # otherwise only the exit was left
+                finish(fit(folder, *arguments, "--ckpt_path", "last", threads=2))
             lines = differences(whole, folder)
             verdict = "; ".join(lines) or "bit-identical"
             print(f"{number}/{runs} killed after {after:.1f} s: {verdict}", flush=True)
-            found += [f"run {number}: {line}" for line in lines]
+            found += lines
     return found
 
 
-def crash(folder: Path, after: float, arguments: Sequence[str]) -> None:
-    """Train in `folder`, kill the process `after` seconds after its first checkpoint, resume it.
-
-    The first process has one thread and the second two, which must not change a digit.
-    """
-    process = fit(folder, *arguments)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(after)
-    process.kill()
-    process.communicate()
-    if not (folder / RUN / "results.json").exists():  # otherwise only the exit was left
-        finish(fit(folder, *arguments, "--ckpt_path", "last", threads=2))
-
-
-def fit(folder: Path, *arguments: str, threads: int = 1) -> subprocess.Popen[str]:
+def fit(folder: Path, *arguments: str, threads: int = 1) -> Popen[str]:
     """Start training in `folder`; return when it has a checkpoint."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "train.py"), "fit", *arguments]
@@ -101,10 +94,8 @@ def content(run: Path) -> list[str]:
         for event in EventFileLoader(str(file)).Load():
             for value in event.summary.value:
                 curves[f"{value.tag} at {event.step}"] = str(value.tensor)
-    checkpoints = [
-        torch.load(run / "checkpoints" / name, weights_only=True)
-        for name in ("last.ckpt", "best.ckpt")
-    ]
+    files = [run / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
+    checkpoints = [torch.load(file, weights_only=True) for file in files]
     results = json.loads((run / "results.json").read_text())
     text = json.dumps([curves, checkpoints, results], indent=0, default=exact, sort_keys=True)
     return [line for line in text.splitlines() if not line.startswith(IGNORED)]
@@ -120,7 +111,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--config", type=Path, default=ROOT / "configs/default.yaml")
     options = parser.parse_args()
-    arguments = ("--config", str(options.config.resolve()), *ARGUMENTS)
+    arguments = ("--config", str(options.config.resolve()), *SHORT)
     raise SystemExit(bool(run(options.runs, arguments)))
 
 

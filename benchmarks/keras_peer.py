@@ -18,14 +18,14 @@ from tensorflow import keras
 
 from benchmarks.timing import print_step
 
-BATCH, WORDS, EMBEDDING, UNITS = 128, 10_000, 100, 64
+BATCH, UNITS = 128, 64
 
 
 class Rnn(keras.Model):
     def __init__(self) -> None:
         super().__init__()
         self.start = [tf.zeros([BATCH, UNITS])]
-        self.embedding = keras.layers.Embedding(WORDS, EMBEDDING)
+        self.embedding = keras.layers.Embedding(10_000, 100)
         self.cell0 = keras.layers.SimpleRNNCell(UNITS, dropout=0.2)
         self.cell1 = keras.layers.SimpleRNNCell(UNITS, dropout=0.2)
         self.out = keras.layers.Dense(1)
@@ -39,16 +39,14 @@ class Rnn(keras.Model):
 
 
 def main(path: str, whole: bool) -> None:
-    reviews = np.load(path)
+    reviews, model = np.load(path), Rnn()
     train, test = (
         tf.data.Dataset.from_tensor_slices((reviews[f"{split}_ids"], reviews[f"{split}_labels"]))
         .shuffle(1000)
         .batch(BATCH, drop_remainder=True)
         for split in ("train", "test")
     )
-    model = Rnn()
-    loss = keras.losses.BinaryCrossentropy()
-    model.compile(keras.optimizers.Adam(0.001), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(0.001), keras.losses.BinaryCrossentropy(), ["accuracy"])
     if whole:
         model.fit(train, epochs=4, validation_data=test)
         model.evaluate(test)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,7 @@ def reviews(count: int) -> Iterator[tuple[str, int]]:
 
 def write_corpus(path: Path, count: int) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows(reviews(count))
+        csv.writer(file).writerows(chain([("text", "label")], reviews(count)))
 
 
 def write_ids(path: Path, cache: Path) -> None:
@@ -46,9 +45,8 @@ def write_ids(path: Path, cache: Path) -> None:
     data.setup("fit")
     arrays = {}
     for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-        ids, labels = zip(*loader, strict=True)
-        arrays[f"{split}_ids"] = torch.cat(ids).numpy()  # (N, T)
-        arrays[f"{split}_labels"] = torch.cat(labels).float().numpy()  # (N,)
+        ids, labels = map(torch.cat, zip(*loader, strict=True))
+        arrays |= {f"{split}_ids": ids, f"{split}_labels": labels.float()}  # (N, T), (N,)
     np.savez(path, **arrays)
 
 
