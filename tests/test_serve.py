@@ -41,17 +41,12 @@ def server(best: Path) -> Iterator[Server]:
         yield running
 
 
-def ask(
-    server: Server,
-    body: Any = None,
-    path: str = "/predict",
-    method: str | None = None,
-    headers: dict[str, str] = JSON,
-) -> tuple[int, Any, http.client.HTTPMessage]:
+def ask(server: Server, body: Any = None, path: str = "/predict", **others: Any) -> Any:
     """Status, answer and headers; a list or dict goes as JSON, without a body it is a GET."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     sent = json.dumps(body) if isinstance(body, dict | list) else body
-    connection.request(method or ("POST" if body else "GET"), path, sent, headers)
+    request = {"method": "POST" if body else "GET", "headers": JSON, **others}
+    connection.request(url=path, body=sent, **request)
     response = connection.getresponse()
     content = response.read().decode()
     connection.close()
