@@ -46,6 +46,7 @@ def rows_of(keras: str | None, jax: str | None, quick: bool) -> list[Row]:
     prepare = [sys.executable, "-m", "benchmarks.preparation"]
     predict = [*train, "predict", "--output", "answers.csv"]  # by the newest run
     few, many, labelled = (500, 1000, 1500) if quick else (25_000, 1_000_000, 250_000)
+    labelling = f"`predict` with {labelled:,} reviews, start included"
     rows = [
         Row(f"training step {where}, `{name}`", STEP, [*command, engine])
         for where, command in (("in `fit`", [*fit, *clock]), ("alone", alone))
@@ -57,14 +58,9 @@ def rows_of(keras: str | None, jax: str | None, quick: bool) -> list[Row]:
         Row("`python train.py`", WHOLE, whole),
         Row("`python train.py`, nothing prepared", WHOLE, [*UNPREPARED, *whole]),
         Row("the tutorial's script, ids prepared", WHOLE, [*tutorial, "--whole"]),
-    ]
-    rows += [
-        Row(f"{doing} {count:,} reviews{note}", unit, [*command, f"{count}.csv"], count)
-        for doing, count, note, unit, command in (
-            ("preparing", few, "", EACH, prepare),
-            ("preparing", many, "", EACH, prepare),
-            ("`predict` with", labelled, ", start included", RATE, predict),
-        )
+        Row(f"preparing {few:,} reviews", EACH, [*prepare, f"{few}.csv"], few),
+        Row(f"preparing {many:,} reviews", EACH, [*prepare, f"{many}.csv"], many),
+        Row(labelling, RATE, [*predict, f"{labelled}.csv"], labelled),
     ]
     return [row for row in rows if row.command[0]]  # without the peers that are not there
 
