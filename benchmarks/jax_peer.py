@@ -6,6 +6,7 @@ Shapes: B reviews, T tokens, E embedding, H hidden units, N reviews.
 """
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any
@@ -17,19 +18,15 @@ from jax.example_libraries.optimizers import adam
 
 from benchmarks.timing import print_step
 
-B, V, E, H, KEEP = 128, 10_000, 100, 64, 0.8
-SHAPES = {
-    **{"embedding": (V, E), "in0": (E, H), "in1": (H, H), "hidden0": (H, H), "hidden1": (H, H)},
-    **{"bias0": (H,), "bias1": (H,), "out": (H, 1), "out_bias": (1,)},
-}
+BATCH, WORDS, E, KEEP = 128, 10_000, 100, 0.8
 first_state, update, weights_of = adam(1e-3, eps=1e-7)
 
 
 def loss_of(w: dict[str, Any], ids: Any, labels: Any, key: Any) -> Any:
     key0, key1 = jax.random.split(key)
-    zeros = jnp.zeros((B, H))
-    mask0 = jax.random.bernoulli(key0, KEEP, (B, E)) / KEEP
-    mask1 = jax.random.bernoulli(key1, KEEP, (B, H)) / KEEP
+    zeros = jnp.zeros((len(ids), len(w["hidden0"])))  # (B, H)
+    mask0 = jax.random.bernoulli(key0, KEEP, (len(ids), E)) / KEEP
+    mask1 = jax.random.bernoulli(key1, KEEP, zeros.shape) / KEEP
     projected = (w["embedding"][ids.T] * mask0) @ w["in0"] + w["bias0"]  # (T, B, H)
 
     def token(states: Any, now: Any) -> Any:
@@ -50,22 +47,36 @@ def train_step(number: Any, state: Any, ids: Any, labels: Any) -> Any:
     return update(number, gradients, state), loss
 
 
-def main(path: str) -> None:
-    reviews = np.load(path)
-    ids, labels = reviews["train_ids"], reviews["train_labels"]  # (N, T), (N,)
-    rng, numbers = np.random.default_rng(1), count()
+def training(units: int, batch: Callable[[], tuple[Any, Any]]) -> Callable[[int], None]:
+    """Return what takes so many steps of a new network on ids (B, T) and labels (B,)."""
+    shapes = {"embedding": (WORDS, E), "in0": (E, units), "in1": (units, units)}
+    shapes |= {"hidden0": (units, units), "hidden1": (units, units), "out": (units, 1)}
+    shapes |= {"bias0": (units,), "bias1": (units,), "out_bias": (1,)}
+    rng = np.random.default_rng(1)
     state = first_state(
-        {name: jnp.asarray(rng.uniform(-0.05, 0.05, s), "float32") for name, s in SHAPES.items()}
+        {name: jnp.asarray(rng.uniform(-0.05, 0.05, s), "float32") for name, s in shapes.items()}
     )
+    numbers = count()
 
     def take(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
-            rows = rng.integers(len(ids), size=B)
-            state, loss = train_step(next(numbers), state, ids[rows], labels[rows])
+            state, loss = train_step(next(numbers), state, *batch())
         loss.block_until_ready()
 
-    print_step(take)
+    return take
+
+
+def main(path: str) -> None:
+    reviews = np.load(path)
+    ids, labels = reviews["train_ids"], reviews["train_labels"]  # (N, T), (N,)
+    rng = np.random.default_rng(1)
+
+    def batch() -> tuple[Any, Any]:
+        rows = rng.integers(len(ids), size=BATCH)
+        return ids[rows], labels[rows]
+
+    print_step(training(64, batch))
 
 
 if __name__ == "__main__":

@@ -23,14 +23,18 @@ from lit_imdb.model.engines import ENGINES, training_threads
 class Clock(Callback):
     """Times steps of `fit` in the middle of each epoch, and prints the seconds of one."""
 
-    seconds = 0.0
+    def __init__(self) -> None:
+        self._seconds = 0.0
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
-        if index in (WARM_UP, WARM_UP + STEPS):
-            self.seconds += time.perf_counter() * (1 if index > WARM_UP else -1)
+        if index not in (WARM_UP, WARM_UP + STEPS):
+            return
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        self._seconds += time.perf_counter() * (1 if index > WARM_UP else -1)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        print(json.dumps({"seconds": self.seconds / (STEPS * trainer.current_epoch)}))
+        print(json.dumps({"seconds": self._seconds / (STEPS * trainer.current_epoch)}))
 
 
 def training(

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -50,6 +51,17 @@ def print_step(take: Callable[[int], Any]) -> None:
     started = time.perf_counter()
     take(2 * STEPS)
     print(json.dumps({"seconds": (time.perf_counter() - started) / (2 * STEPS)}))
+
+
+def medians(tasks: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Seconds of each task: the median of five rounds, in which they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(1 + 5):
+        for name, task in tasks.items():
+            started = time.perf_counter()
+            task()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: median(each[1:]) for name, each in seconds.items()}  # the first one warms up
 
 
 def memory_mb(process: int | str, name: str) -> float:
