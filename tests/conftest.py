@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def write_csv(path: Path, reviews: list[Review]) -> Path:
 
 def write_jsonl(path: Path, reviews: list[Review]) -> Path:
     lines = [json.dumps({"text": text, "label": label}) for text, label in reviews]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines))
     return path
 
 
@@ -122,9 +123,6 @@ class Stream(io.TextIOWrapper):
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), "utf-8", write_through=True)
 
-    def text(self) -> str:
-        return self.buffer.getvalue().decode()
-
 
 def command(*args: object) -> Output:
     """Runs the command line in this process."""
@@ -141,7 +139,7 @@ def command(*args: object) -> Output:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return Output(status, out.text(), err.text())
+    return Output(status, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 
 @pytest.fixture
@@ -150,11 +148,11 @@ def run() -> Run:
 
 
 @pytest.fixture
-def fit(run: Run, corpus: Path) -> Run:
-    """Trains the tiny model on `corpus`, which must succeed."""
+def works() -> Run:
+    """Runs what must succeed."""
 
-    def run_and_succeed(*flags: object) -> Output:
-        done = run(*TINY, "--data.source", corpus, *flags)
+    def run_and_succeed(*args: object) -> Output:
+        done = command(*args)
         assert done.status == 0, done
         return done
 
@@ -162,14 +160,15 @@ def fit(run: Run, corpus: Path) -> Run:
 
 
 @pytest.fixture
-def fails(run: Run) -> Fails:
+def fit(works: Run, corpus: Path) -> Run:
+    """Trains the tiny model on `corpus`, which must succeed."""
+    return partial(works, *TINY, "--data.source", corpus)
+
+
+@pytest.fixture
+def fails() -> Fails:
     """Runs what must end in one line on standard error and status 2, and returns that line."""
-
-    def run_and_fail(*args: object) -> str:
-        done = run(*args)
-        return error_line(done)
-
-    return run_and_fail
+    return lambda *args: error_line(command(*args))
 
 
 def error_line(done: Output) -> str:
@@ -181,20 +180,10 @@ def error_line(done: Output) -> str:
     return line
 
 
-def train_py(*args: object, cwd: Path, **environment: str) -> Output:
-    """Runs `python train.py` in a process of its own."""
-    return _python(str(ROOT / "train.py"), *map(str, args), cwd=cwd, environment=environment)
-
-
 def run_script(script: str, cwd: Path, **environment: str) -> Output:
     """Runs lines of Python, which may import the package, in a process of their own."""
-    here = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-    return _python("-c", here + script, cwd=cwd, environment=environment)
-
-
-def _python(*args: str, cwd: Path, environment: dict[str, str]) -> Output:
     done = subprocess.run(
-        [sys.executable, *args],
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}"],
         cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
@@ -249,3 +238,36 @@ def train_in(folder: Path, reviews: list[Review], *flags: str) -> Trained:
 def results_of(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "results.json").read_text())
     return content
+
+
+def checkpoint_of(run: Path, name: str = "last") -> dict[str, Any]:
+    import torch
+
+    content: dict[str, Any] = torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+    return content
+
+
+def events_of(run: Path) -> Any:
+    """What TensorBoard reads in a run folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(run), {"images": 0, "tensors": 0}).Reload()
+
+
+def hparams_of(run: Path) -> dict[str, Any]:
+    """The settings among TensorBoard's HPARAMS, in its order."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    content = events_of(run).PluginTagToContent("hparams")
+    columns = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
+    start = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    values = start.session_start_info.hparams
+    names = {info.name: info.display_name for info in columns.hparam_infos}
+    return {names[key]: values[key] for key in sorted(values)}
+
+
+def shows(table: str, run: Path, split: str = "test") -> bool:
+    """Whether a printed table has the accuracy and the loss of a run's results.json."""
+    results = results_of(run)
+    figures = f"{results[f'{split}_acc']:.2%}", f"{results[f'{split}_loss']:.4f}"
+    return all(figure in table for figure in figures)

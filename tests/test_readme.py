@@ -43,16 +43,12 @@ def test_every_command_in_the_docs_is_understood(
     for module, name in ((export, "export"), (predict, "predict"), (serve, "serve")):
         only_parsed = functools.wraps(getattr(module, name))(lambda **_: None)
         monkeypatch.setattr(module, name, only_parsed)
-    for step in ("before_instantiate_classes", "instantiate_classes", "after_instantiate_classes"):
-        monkeypatch.setattr(CLI, step, lambda self: None)
-    monkeypatch.setattr(CLI, "_run_subcommand", lambda self, command: None)
+    for step in ("instantiate_classes", "after_instantiate_classes", "_run_subcommand"):
+        monkeypatch.setattr(CLI, step, lambda *_: None)
     Path(RUN, "results.json").unlink()  # as a run that was cut off
     Path("configs").symlink_to(ROOT / "configs")
-    args = shlex.split(line, comments=True)[2:]
-    for place, argument in enumerate(args[1:], 1):
-        if args[place - 1] == "--ckpt_path" and argument not in ("best", "last"):
-            args[place] = str(best)
-    done = command(*args)
+    line = re.sub(r"--ckpt_path (?!best\b|last\b)\S+", f"--ckpt_path {best}", line)
+    done = command(*shlex.split(line, comments=True)[2:])
     assert done.status == 0, done.err
 
 
@@ -91,7 +87,7 @@ def test_texts_and_python_in_the_docs_get_the_answers_that_the_page_shows(
         assert done.out.split()[0] == line.split("# ")[1].split()[0], line
     for block in PYTHON:
         exec(block, {})
-        prints = [line for line in block.splitlines() if line.startswith("print(")]
+        prints = re.findall(r"^print\(.*", block, re.MULTILINE)
         # a block without print is a training, which prints what it likes
         printed = capsys.readouterr().out.splitlines()
         for line, answer in zip(prints, printed, strict=bool(prints)):

@@ -7,14 +7,24 @@ from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import RUN, TINY, Run, Trained, make_reviews, results_of, train_in, write_jsonl
+from conftest import (
+    RUN,
+    Run,
+    Trained,
+    checkpoint_of,
+    events_of,
+    hparams_of,
+    make_reviews,
+    results_of,
+    train_in,
+    write_jsonl,
+)
 from matplotlib.figure import Figure
 from networks import ThreeCells
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 from lit_imdb.report import panels
@@ -54,11 +64,6 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return trained
 
 
-@pytest.fixture(scope="module")
-def events(reported: Trained) -> EventAccumulator:
-    return EventAccumulator(str(reported.run), {"images": 0, "tensors": 0}).Reload()
-
-
 def tags_in(page: str) -> list[str]:
     return re.findall(r"<(\w+)", page)
 
@@ -68,53 +73,56 @@ def text_of(page: str) -> str:
     return " ".join(html.unescape(re.sub("<[^>]*>", "", page)).split())
 
 
+def assert_runs_and_loads_nothing(page: str) -> None:
+    assert "script" not in tags_in(page)
+    assert not re.findall(r"<[^>]* on\w+=", page)
+    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:"}
+    assert "default-src 'none'" in page
+
+
 # --- what a run leaves ---
 
 
 def test_log_files_get_a_line_at_once_one_when_data_are_prepared_and_one_for_each_epoch(
     reported: Trained,
 ) -> None:
-    loading, preparing, training, *epochs = reported.output.err.splitlines()
-    assert loading == "loading PyTorch and Lightning"
-    assert preparing.startswith("preparing the reviews (")
-    assert training == "training on cpu, 9 batches per epoch"
     metrics = r"loss [\d.]+ acc [\d.]+%"
-    for number, line in enumerate(epochs, 1):
-        assert re.match(rf"epoch {number}/2  train {metrics}  val {metrics}", line)
-    assert len(epochs) == 2
-    assert epochs[results_of(reported.run)["best_epoch"] - 1].endswith("*best")
+    expected = [
+        "loading PyTorch and Lightning",
+        r"preparing the reviews \(.*",
+        "training on cpu, 9 batches per epoch",
+        *(rf"epoch {number}/2  train {metrics}  val {metrics}(  \*best)?" for number in (1, 2)),
+    ]
+    lines = reported.output.err.splitlines()
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line)
+    assert lines[2 + results_of(reported.run)["best_epoch"]].endswith("*best")
 
 
-def test_tensorboard_has_scalars_and_one_picture_a_panel(events: EventAccumulator) -> None:
+def test_tensorboard_has_scalars_and_one_picture_a_panel(reported: Trained) -> None:
+    events = events_of(reported.run)
     tags = events.Tags()["scalars"]
-    for tag in (
+    expected = {
         *("train/loss", "val/loss", "train/acc", "val/acc", "val/kept_acc"),
         *("train/lr", "train/gradient_norm", "val/calibration_error", "val/roc_auc"),
         *("vanishing/spectral_norm_cell0", "vanishing/first_to_last_cell1"),
-    ):
-        assert tag in tags
+    }
+    assert expected <= set(tags)
+    for tag in expected:
         assert all(event.value == event.value for event in events.Scalars(tag)), tag  # no NaN
-    groups = sorted({tag.split("/")[0] for tag in tags})
-    assert groups == ["train", "val", "vanishing", "verdicts"]  # TensorBoard's order
     for tag in ("train/loss", "train/gradient_norm"):
         assert [event.step for event in events.Scalars(tag)] == [3, 7, 11, 15]
+    groups = sorted({tag.split("/")[0] for tag in tags})
+    assert groups == ["train", "val", "vanishing", "verdicts"]  # TensorBoard's order
     assert set(events.Tags()["images"]) == {panel.tag for panel in EVERY if panel.tag}
-    for tag in events.Tags()["images"]:
-        [image] = events.Images(tag)
-        assert (image.width, image.height) == (600, 450)
+    assert all(len(events.Images(tag)) == 1 for tag in events.Tags()["images"])
     assert len(events.Tensors("val/pr_curve")) == 2
     assert events.Tensors("custom_scalars__config__")
 
 
-def test_hparams_begin_with_the_learning_rate_and_name_what_was_changed(
-    events: EventAccumulator,
-) -> None:
-    content = events.PluginTagToContent("hparams")
-    config = HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
-    names = {info.name: info.display_name for info in config.hparam_infos}
-    start = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
-    values = {names[name]: value for name, value in start.session_start_info.hparams.items()}
-    assert [names[name] for name in sorted(names)][:3] == ["lr", "changed", "precision"]
+def test_hparams_begin_with_the_learning_rate_and_name_what_was_changed(reported: Trained) -> None:
+    values = hparams_of(reported.run)
+    assert [*values][:3] == ["lr", "changed", "precision"]
     assert {"seed", "max_epochs", "engine", "hidden_dim", "batch_size"} <= set(values)
     assert values["lr"].number_value == 0.02
     assert "hidden_dim 8" in values["changed"].string_value
@@ -132,18 +140,13 @@ def test_the_page_begins_with_the_result_and_what_differs_and_has_every_panel(
     tables = ["Nearest words", "Hand-written sentences", "Most confident mistakes"]
     assert tags.count("img") == len(EVERY) - len(tables)
     assert tags.count("table") == 1 + len(tables)
-    assert "script" not in tags
-    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:"}  # no network
-    assert "default-src 'none'" in page
+    assert_runs_and_loads_nothing(page)
 
 
-def test_the_report_changes_no_weight_and_can_be_left_out(reported: Trained, run: Run) -> None:
-    run(*TINY, "--data.source", reported.corpus, "--trainer.log_every_n_steps", 4)
+def test_the_report_changes_no_weight_and_can_be_left_out(reported: Trained, fit: Run) -> None:
+    fit("--data.source", reported.corpus, "--trainer.log_every_n_steps", 4)
     assert not (RUN / "report.html").exists()
-    shown, without = (
-        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for folder in (reported.run, RUN)
-    )
+    shown, without = (checkpoint_of(run)["state_dict"] for run in (reported.run, RUN))
     torch.testing.assert_close(shown, without, rtol=0, atol=0)
 
 
@@ -151,13 +154,11 @@ def test_the_report_changes_no_weight_and_can_be_left_out(reported: Trained, run
 
 
 def test_a_new_panel_is_a_function_and_an_entry(fit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[panels.Run] = []
+    right = []
 
     def plot(run: panels.Run) -> Figure:
-        seen.append(run)
-        figure = Figure()
-        figure.add_subplot().plot([epoch["seconds"] for epoch in run.history.epochs])
-        return figure
+        right.append(run.test.right.float().mean().item())
+        return Figure()
 
     def table(run: panels.Run) -> Table:
         return Table(["word"], [[word] for word in run.data.encoder.vocabulary[2:5]])
@@ -173,24 +174,24 @@ def test_a_new_panel_is_a_function_and_an_entry(fit: Run, monkeypatch: pytest.Mo
     shown = text_of((RUN / "report.html").read_text())
     assert all(text in shown for text in ("My own section", "Why?", "My table", "How?", "film"))
     assert "My empty panel" not in shown
-    assert EventAccumulator(str(RUN)).Reload().Images("own/plot")
+    assert events_of(RUN).Images("own/plot")
     # what panels see is what the table says: the kept weights
-    right = seen[0].test.right.float().mean()
-    assert float(right) == pytest.approx(results_of(RUN)["test_acc"])
+    assert right == [pytest.approx(results_of(RUN)["test_acc"])]
 
 
 def test_a_report_that_fails_everywhere_warns_once_for_each_part_and_does_not_end_the_run(
     fit: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: Any, **settings: Any) -> None:
-        raise ValueError("no\nink")
-
-    monkeypatch.setattr("torch.nn.utils.get_total_norm", fail)  # at a step
-    monkeypatch.setattr("lit_imdb.report.callback.measure", fail)  # after a validation
-    monkeypatch.setattr("lit_imdb.report.callback.whole_file", fail)  # at the end
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    parts = {
+        "the gradient norm": "torch.nn.utils.get_total_norm",
+        "the validation": "lit_imdb.report.callback.measure",
+        "its page": "lit_imdb.report.callback.whole_file",
+        "the panel Loss": "matplotlib.figure.Figure.savefig",
+    }
+    for function in parts.values():
+        monkeypatch.setattr(function, Mock(side_effect=ValueError("no\nink")))
     done = fit("--report", "true", "--trainer.log_every_n_steps", 4)
-    for part in ("the gradient norm", "the validation", "its page", "the panel Loss"):
+    for part in parts:
         warning = f"the report continues without {part}: ValueError: no ink\n"
         assert done.err.count(warning) == 1, part
     assert results_of(RUN)["epochs"] == 2
@@ -199,9 +200,7 @@ def test_a_report_that_fails_everywhere_warns_once_for_each_part_and_does_not_en
 # --- hostile texts ---
 
 
-def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
-    run: Run,
-) -> None:
+def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(fit: Run) -> None:
     ugly = [(f"{n} {text} film {n}", n % 2) for n, text in enumerate(HOSTILE * 12)]
     # at the end of each, which is what the tables show, whichever reviews they choose
     mixed = [(f"{text} {HOSTILE[1]}", label) for text, label in make_reviews(100) + ugly]
@@ -209,22 +208,17 @@ def test_hostile_reviews_sixteen_bits_and_a_small_vocabulary_leave_nothing_out(
     corpus = write_jsonl(Path("corpus.jsonl"), mixed)
     # basic_english keeps angle brackets
     unusual = ["--data.vocab_size=5000", "--precision=bf16-true", "--data.tokenizer=basic_english"]
-    done = run(*TINY, "--report", "true", "--data.source", corpus, *unusual)
-    assert done.status == 0
+    done = fit("--report", "true", "--data.source", corpus, *unusual)
     assert "the report continues without" not in done.err
     page = (RUN / "report.html").read_text()
-    assert "script" not in tags_in(page)
     assert tags_in(page).count("table") == 4
-    assert not re.findall(r"<[^>]* on\w+=", page)
-    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:"}
+    assert_runs_and_loads_nothing(page)
     assert "onerror=alert" in text_of(page)  # shown as what it is
 
 
-def test_a_hostile_cell_is_short_text_without_controls_or_markup(reported: Trained) -> None:
+def test_a_hostile_cell_is_text_without_controls_or_markup(reported: Trained) -> None:
     for text in HOSTILE:
-        cleaned = clean(text)
-        assert cleaned.isprintable()
-        cleaned.encode()
+        assert clean(text).isprintable()
         table = Table(["a", text], [[text, [(text, 1.0)]]])
         tags = set(tags_in(html_of(results_of(reported.run), {"": [(EVERY[0], table)]})))
         assert not {"script", "img"} & tags

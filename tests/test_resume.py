@@ -7,22 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
 import yaml
-from conftest import (
-    REPORTED,
-    ROOT,
-    RUN,
-    SHORT,
-    TINY,
-    Fails,
-    Run,
-    make_reviews,
-    results_of,
-    write_csv,
-)
+from conftest import ROOT, RUN, TINY, Fails, Run, checkpoint_of, make_reviews, results_of, write_csv
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
@@ -45,21 +35,20 @@ def test_runs_killed_at_random_moments_end_bit_identical(tmp_path: Path) -> None
     corpus = write_csv(tmp_path / "large.csv", make_reviews(500))
     size = ("--data.batch_size", "64", "--max_epochs", "4")  # two threads have work each
     steps = ("--checkpoint_every_n_steps", "5", "--trainer.log_every_n_steps", "3")
-    arguments = (*REPORTED, *size, *steps, "--data.source", str(corpus))
+    arguments = (*TINY, *size, *steps, "--report", "true", "--data.source", str(corpus))
     assert crash.run(runs=2, seed=1, arguments=arguments) == []
 
 
-def die_in(patch: pytest.MonkeyPatch, method: str, batch: int, kill: Callable[[], None]) -> None:
+def die_in(method: str, batch: int, kill: Callable[[], None]) -> Any:
     """Have `LitSentiment`'s `method` call `kill` once `batch` training batches are taken."""
     as_it_is = getattr(LitSentiment, method)
 
     def deadly(self: LitSentiment, *args: Any) -> Tensor:
         if self.trainer.fit_loop.epoch_loop.batch_progress.total.completed == batch:
             kill()
-        result: Tensor = as_it_is(self, *args)
-        return result
+        return as_it_is(self, *args)
 
-    patch.setattr(LitSentiment, method, deadly)
+    return patch.object(LitSentiment, method, deadly)
 
 
 def power_loss() -> None:
@@ -73,57 +62,48 @@ Cut = tuple[str, int, Callable[[], None], int]
 IN_AN_EPOCH: list[Cut] = [("training_step", 13, power_loss, 1)]
 
 # Flags, and where, after how many of 9 batches an epoch, and how their run ends with which status.
-CUTS: dict[str, tuple[str, list[Cut]]] = {
-    "validated within epochs, with a checkpoint callback of one's own": (
-        "--trainer.val_check_interval 3 --checkpoint_every_n_steps 3 --trainer.log_every_n_steps 4 "
-        "--max_epochs 3 --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val/loss "
-        "--trainer.callbacks.save_top_k=3",
-        [
-            ("training_step", 4, power_loss, 1),
-            ("validation_step", 6, power_loss, 1),
-            ("training_step", 15, terminate, 143),  # a step with a line in the log
-            ("training_step", 20, interrupt, 130),
-        ],
-    ),
-    "batches accumulated, every second epoch validated": (
-        "--trainer.accumulate_grad_batches 4 --checkpoint_every_n_steps 1 "
-        "--trainer.val_check_interval 1 --trainer.check_val_every_n_epoch 2",
-        [
-            ("training_step", 5, power_loss, 1),
-            ("training_step", 2, terminate, 143),
-            ("training_step", 14, power_loss, 1),
-        ],
-    ),
-    "configs/accurate.yaml": ("--checkpoint_every_n_steps 3", IN_AN_EPOCH),
-    "configs/ngrams.yaml": ("--checkpoint_every_n_steps 3", IN_AN_EPOCH),
+CUTS: dict[str, list[Cut]] = {
+    # validated within epochs, with a checkpoint callback of one's own
+    "--trainer.val_check_interval 3 --checkpoint_every_n_steps 3 --trainer.log_every_n_steps 4 "
+    "--max_epochs 3 --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val/loss "
+    "--trainer.callbacks.save_top_k=3": [
+        ("training_step", 4, power_loss, 1),
+        ("validation_step", 6, power_loss, 1),
+        ("training_step", 15, terminate, 143),  # a step with a line in the log
+        ("training_step", 20, interrupt, 130),
+    ],
+    "--trainer.accumulate_grad_batches 4 --checkpoint_every_n_steps 1 "
+    "--trainer.val_check_interval 1 --trainer.check_val_every_n_epoch 2": [
+        ("training_step", 5, power_loss, 1),
+        ("training_step", 2, terminate, 143),
+        ("training_step", 14, power_loss, 1),
+    ],
+    f"--config {ROOT}/configs/accurate.yaml --checkpoint_every_n_steps 3": IN_AN_EPOCH,
+    f"--config {ROOT}/configs/ngrams.yaml --checkpoint_every_n_steps 3": IN_AN_EPOCH,
 }
 
 
-@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize("flags", CUTS, ids=["within epochs", "accumulated", "accurate", "ngrams"])
 def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
-    name: str, run: Run, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: str, run: Run, works: Run, corpus: Path, tmp_path: Path
 ) -> None:
-    flags, cuts = CUTS[name]
-    size = [*SHORT, "--config", ROOT / name] if name.startswith("configs/") else TINY
-    args = ("fit", *size, *flags.split(), "--data.source", corpus)
-    assert run(*args).status == 0
-    for number, (method, batch, kill, status) in enumerate(cuts):
+    args = ("fit", *TINY, *flags.split(), "--data.source", corpus)
+    works(*args)
+    for number, (method, batch, kill, status) in enumerate(CUTS[flags]):
         folder = tmp_path / str(number)
         folder.mkdir()
         os.chdir(folder)
-        with monkeypatch.context() as patch:
-            die_in(patch, method, batch, kill)
+        with die_in(method, batch, kill):
             stopped = run(*args)
         assert stopped.status == status, stopped
         resume = [*args, "--ckpt_path", "last"]
         if status != 1:  # the step was finished and saved, and the last line says how to go on
-            last = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
-            taken = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
-            assert batch < taken <= batch + 4
+            progress = checkpoint_of(RUN)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            assert batch < progress["total"]["processed"] <= batch + 4
             advice = shlex.split(stopped.err.splitlines()[-1].split("`")[1])
             resume = advice[advice.index("fit") :]
             assert resume[-1] == str(RUN / "checkpoints/last.ckpt")
-        assert run(*resume).status == 0
+        works(*resume)
         assert crash.differences(tmp_path, folder) == [], (method, batch)
 
 
@@ -141,31 +121,29 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
 def test_a_diverging_run_and_a_full_disk_are_one_line_and_leave_the_old_checkpoints(
     said: str, run: Run, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
+    def bytes_of_checkpoints() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
 
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    resume = ["fit", "--ckpt_path", "last", "--max_epochs", "4"]
+    before = bytes_of_checkpoints()
     if said == "No space left":
-        monkeypatch.setattr(torch, "save", no_space)
-    else:
-        resume += ["--model.lr", "1e39", "--trainer.log_every_n_steps", "1"]
-    done = run(*resume)
+        full = Mock(side_effect=OSError(28, "No space left on device"))
+        monkeypatch.setattr(torch, "save", full)
+    resume = ("fit", "--ckpt_path", "last", "--max_epochs", "4")
+    diverging = ("--model.lr", "1e39", "--trainer.log_every_n_steps", "1")
+    done = run(*resume, *(diverging if said == "NaN or infinite" else ()))
     assert done.status == 2
     assert said in done.err.splitlines()[-1]
-    assert before == {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
+    assert bytes_of_checkpoints() == before
 
 
 def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_says_what_differs(
-    fit: Run, run: Run
+    fit: Run, works: Run
 ) -> None:
     own = ("--trainer.gradient_clip_val", "0.5", "--checkpoint_every_n_steps", "3")
     fit(*own, "--seed_everything", "3")
     Path("mine.yaml").write_text("trainer: {max_epochs: 9, enable_progress_bar: true}\n")
     changes = ["--config", "mine.yaml", "--max_epochs", "3", "--model.lr", "0.5"]
-    done = run("fit", "--ckpt_path", "last", *changes)
-    assert done.status == 0, done
+    done = works("fit", "--ckpt_path", "last", *changes)
     expected = {"model.lr 0.5 (was 0.02)", "trainer.max_epochs 3 (was 2)"}
     expected |= {"trainer.enable_progress_bar True (was False)"}
     (line,) = (line for line in done.err.splitlines() if line.startswith("warning"))
@@ -174,25 +152,23 @@ def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_s
     assert config["trainer"]["gradient_clip_val"] == 0.5
     assert config["checkpoint_every_n_steps"] == 3
     assert config["ckpt_path"] is None
-    assert yaml.safe_load((RUN / "hparams.yaml").read_text())["lr"] == 0.5
-    checkpoint = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
-    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
+    assert checkpoint_of(RUN)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
     results = results_of(RUN)
     assert (results["epochs"], results["seed"]) == (3, 3)
     assert not RUN.with_name("version_1").exists()
 
 
 def test_a_run_cut_off_in_its_final_test_is_tested_and_a_finished_one_says_what_to_give(
-    run: Run, fails: Fails, finished: Path
+    works: Run, fails: Fails, finished: Path
 ) -> None:
+    resume = ("fit", "--ckpt_path", "last", "--report", "false")
     before = results_of(finished)
     (finished / "results.json").unlink()
-    assert run("fit", "--ckpt_path", "last", "--report", "false").status == 0
+    works(*resume)
     assert results_of(finished)["test_loss"] == before["test_loss"]
-    line = fails("fit", "--ckpt_path", "last")
+    line = fails(*resume)
     assert "logs/imdb/version_0 has finished" in line
-    flags = line.split("for example ")[1].split()
-    assert run("fit", "--ckpt_path", "last", *flags, "--report", "false").status == 0
+    works(*resume, *line.split("for example ")[1].split())
     assert results_of(finished)["epochs"] == 4
 
 
@@ -216,10 +192,8 @@ class OwnOptimizer(LitSentiment):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)]
 
 
-def test_another_rate_leaves_an_optimizer_of_ones_own_as_it_is(run: Run, corpus: Path) -> None:
-    own = ("--model", "test_resume.OwnOptimizer", *TINY)
-    assert run("fit", *own, "--data.source", corpus).status == 0
-    further = ("--max_epochs", "3", "--model.lr", "0.5")
-    assert run("fit", "--ckpt_path", "last", *further).status == 0
-    last = torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)
-    assert last["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.1 * 0.1**3)
+def test_another_rate_leaves_an_optimizer_of_ones_own_as_it_is(fit: Run, works: Run) -> None:
+    fit("--model", "test_resume.OwnOptimizer", *TINY[-6:])  # another class drops the sizes
+    works("fit", "--ckpt_path", "last", "--max_epochs", "3", "--model.lr", "0.5")
+    (group,) = checkpoint_of(RUN)["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(0.1 * 0.1**3)
