@@ -6,8 +6,8 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,32 +22,23 @@ from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 from lit_imdb.model.recurrence import reference
 
-VOWELS = Tokenizer("vowels", version=1, rules=(("[^aeiou]+", " "),))
-
-
-class Novels:
-    name = "novels"
-    note = "Reviews of novels."
-    licence = "CC0"
-
-    def fingerprint(self) -> object:
-        return "first edition"
-
-    def reviews(self) -> Iterator[tuple[str, int, bool]]:
-        for seed, count in enumerate((100, 15)):
-            for text, label in make_reviews(count, seed):
-                yield text, label, seed == 1
+PAGE = (ROOT / "docs/extending.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
-def added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES, "novels", Novels)
-    monkeypatch.setitem(TOKENIZERS, "vowels", VOWELS)
+def added(monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
+    """The source and the tokenizer of the docs."""
+    names: dict[str, Any] = {"Tokenizer": Tokenizer, "read_my_reviews": lambda: make_reviews(100)}
+    exec("".join(block for block in BLOCKS if "import" not in block), names)
+    monkeypatch.setitem(SOURCES, "novels", names["Novels"])
+    monkeypatch.setitem(TOKENIZERS, "vowels", names["VOWELS"])
+    return names["VOWELS"]
 
 
 def test_an_added_source_and_tokenizer_train_and_test(fit: Run, works: Run, fails: Fails) -> None:
     fit("--data.source", "novels", "--data.tokenizer", "vowels")
-    assert results_of(RUN)["reviews"] == {"train": 180, "val": 20, "test": 30}
+    assert results_of(RUN)["reviews"] == {"train": 144, "val": 16, "test": 40}
     assert lit_imdb.load().encoder.tokens("A moving film!") == ["a", "o", "i", "i"]
     assert "novels" in works("test", "--accelerator", "cpu").out
     works("export", "--format", "torch", "--output", "out")
@@ -57,10 +48,10 @@ def test_an_added_source_and_tokenizer_train_and_test(fit: Run, works: Run, fail
 
 
 def test_another_version_of_a_tokenizer_is_prepared_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    added: Tokenizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for version, prepared in ((1, 1), (1, 0), (2, 1)):
-        monkeypatch.setitem(TOKENIZERS, "vowels", dataclasses.replace(VOWELS, version=version))
+        monkeypatch.setitem(TOKENIZERS, "vowels", dataclasses.replace(added, version=version))
         data_of(Path("novels"), tokenizer="vowels")
         assert capsys.readouterr().err.count("preparing the reviews") == prepared, version
 
@@ -107,9 +98,8 @@ class ValidatesOnTest(ImdbDataModule):
 @pytest.fixture
 def modules(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`own`, and the recipe of the docs: `my_module` and gru.yaml."""
-    page = (ROOT / "docs/extending.md").read_text()
-    (source,) = re.findall(r"```python\n([^`]*GRUCell.*?)```", page, re.DOTALL)
-    (config,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (source,) = (block for block in BLOCKS if "GRUCell" in block)
+    (config,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     for name, content in (("own.py", OWN), ("my_module.py", source), ("gru.yaml", config)):
         (workspace / name).write_text(content)
         monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)

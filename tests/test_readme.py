@@ -1,9 +1,10 @@
-"""The commands and examples in the README and the docs do what the pages say."""
+"""Commands, examples and the notebook in the README and the docs do what the pages say."""
 
 import functools
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -11,6 +12,7 @@ from conftest import ROOT, RUN, command, make_reviews, run_script, write_csv
 
 import lit_imdb
 
+NOTEBOOK = ROOT / "docs/tutorial.ipynb"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -93,3 +95,29 @@ def test_texts_and_python_in_the_docs_get_the_answers_that_the_page_shows(
         for line, answer in zip(prints, printed, strict=bool(prints)):
             if "  # " in line:
                 assert answer.split()[0] == line.split("  # ")[1].split()[0], line
+
+
+def outputs(book: Any, kind: str) -> list[Any]:
+    """The outputs of all cells that are of a stream (`stdout`, `stderr`) or a type of picture."""
+    found = [output for cell in book.cells for output in cell.get("outputs", [])]
+    return [each for each in found if each.get("name") == kind or kind in each.get("data", {})]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_its_outputs_are_kept(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    kept, ran = (nbformat.read(NOTEBOOK, as_version=4) for _ in range(2))
+    place = {"metadata": {"path": str(workspace)}}
+    NotebookClient(ran, timeout=600, resources=place, coalesce_streams=True).execute()
+    (told,) = outputs(ran, "stderr")
+    assert told.text == "preparing the reviews (package), once\n"
+    assert not outputs(kept, "stderr")
+    for kind in ("stdout", "image/png"):
+        assert len(outputs(ran, kind)) == len(outputs(kept, kind)) > 3
+    assert "pos (positive: 9" in str(outputs(ran, "stdout"))
+    assert NOTEBOOK.stat().st_size < 2**20

@@ -2,9 +2,6 @@
 
 import os
 import shlex
-import signal
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, patch
@@ -39,44 +36,40 @@ def test_runs_killed_at_random_moments_end_bit_identical(tmp_path: Path) -> None
     assert crash.run(runs=2, seed=1, arguments=arguments) == []
 
 
-def die_in(method: str, batch: int, kill: Callable[[], None]) -> Any:
-    """Have `LitSentiment`'s `method` call `kill` once `batch` training batches are taken."""
+def die_in(method: str, batch: int, status: int) -> Any:
+    """Have `LitSentiment`'s `method` end the run once `batch` training batches are taken."""
     as_it_is = getattr(LitSentiment, method)
 
     def deadly(self: LitSentiment, *args: Any) -> Tensor:
         if self.trainer.fit_loop.epoch_loop.batch_progress.total.completed == batch:
-            kill()
+            if status == POWER_LOSS:
+                (RUN / "checkpoints/.last.ckpt.tmp").write_bytes(b"half a checkpoint")
+                raise RuntimeError("power")
+            os.kill(os.getpid(), status - 128)
         return as_it_is(self, *args)
 
     return patch.object(LitSentiment, method, deadly)
 
 
-def power_loss() -> None:
-    (RUN / "checkpoints/.last.ckpt.tmp").write_bytes(b"half a checkpoint")
-    raise RuntimeError("power")
+POWER_LOSS, TERMINATED, INTERRUPTED = 1, 143, 130
+IN_AN_EPOCH = [("training_step", 13, POWER_LOSS)]
 
-
-terminate = partial(os.kill, os.getpid(), signal.SIGTERM)
-interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
-Cut = tuple[str, int, Callable[[], None], int]
-IN_AN_EPOCH: list[Cut] = [("training_step", 13, power_loss, 1)]
-
-# Flags, and where, after how many of 9 batches an epoch, and how their run ends with which status.
-CUTS: dict[str, list[Cut]] = {
+# Flags, and where, after how many of 9 batches an epoch, and with which status their run ends.
+CUTS = {
     # validated within epochs, with a checkpoint callback of one's own
     "--trainer.val_check_interval 3 --checkpoint_every_n_steps 3 --trainer.log_every_n_steps 4 "
     "--max_epochs 3 --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val/loss "
     "--trainer.callbacks.save_top_k=3": [
-        ("training_step", 4, power_loss, 1),
-        ("validation_step", 6, power_loss, 1),
-        ("training_step", 15, terminate, 143),  # a step with a line in the log
-        ("training_step", 20, interrupt, 130),
+        ("training_step", 4, POWER_LOSS),
+        ("validation_step", 6, POWER_LOSS),
+        ("training_step", 15, TERMINATED),  # a step with a line in the log
+        ("training_step", 20, INTERRUPTED),
     ],
     "--trainer.accumulate_grad_batches 4 --checkpoint_every_n_steps 1 "
     "--trainer.val_check_interval 1 --trainer.check_val_every_n_epoch 2": [
-        ("training_step", 5, power_loss, 1),
-        ("training_step", 2, terminate, 143),
-        ("training_step", 14, power_loss, 1),
+        ("training_step", 5, POWER_LOSS),
+        ("training_step", 2, TERMINATED),
+        ("training_step", 14, POWER_LOSS),
     ],
     f"--config {ROOT}/configs/accurate.yaml --checkpoint_every_n_steps 3": IN_AN_EPOCH,
     f"--config {ROOT}/configs/ngrams.yaml --checkpoint_every_n_steps 3": IN_AN_EPOCH,
@@ -89,15 +82,17 @@ def test_a_run_cut_off_anywhere_and_resumed_ends_bit_identical(
 ) -> None:
     args = ("fit", *TINY, *flags.split(), "--data.source", corpus)
     works(*args)
-    for number, (method, batch, kill, status) in enumerate(CUTS[flags]):
+    for number, (method, batch, status) in enumerate(CUTS[flags]):
         folder = tmp_path / str(number)
         folder.mkdir()
         os.chdir(folder)
-        with die_in(method, batch, kill):
+        with die_in(method, batch, status):
             stopped = run(*args)
         assert stopped.status == status, stopped
         resume = [*args, "--ckpt_path", "last"]
-        if status != 1:  # the step was finished and saved, and the last line says how to go on
+        if (
+            status != POWER_LOSS
+        ):  # the step was finished and saved, and the last line says how to go on
             progress = checkpoint_of(RUN)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             assert batch < progress["total"]["processed"] <= batch + 4
             advice = shlex.split(stopped.err.splitlines()[-1].split("`")[1])
@@ -121,19 +116,19 @@ def test_nothing_trained_yet_is_said_and_an_older_run_is_left_alone(
 def test_a_diverging_run_and_a_full_disk_are_one_line_and_leave_the_old_checkpoints(
     said: str, run: Run, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bytes_of_checkpoints() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
-
-    before = bytes_of_checkpoints()
+    files = sorted((finished / "checkpoints").iterdir())
+    before = [path.read_bytes() for path in files]
+    flags = ["--max_epochs", "4"]
     if said == "No space left":
-        full = Mock(side_effect=OSError(28, "No space left on device"))
-        monkeypatch.setattr(torch, "save", full)
-    resume = ("fit", "--ckpt_path", "last", "--max_epochs", "4")
-    diverging = ("--model.lr", "1e39", "--trainer.log_every_n_steps", "1")
-    done = run(*resume, *(diverging if said == "NaN or infinite" else ()))
+        full = OSError(28, "No space left on device")
+        monkeypatch.setattr(torch, "save", Mock(side_effect=full))
+    else:
+        flags += ["--model.lr", "1e39", "--trainer.log_every_n_steps", "1"]
+    done = run("fit", "--ckpt_path", "last", *flags)
     assert done.status == 2
     assert said in done.err.splitlines()[-1]
-    assert bytes_of_checkpoints() == before
+    assert sorted((finished / "checkpoints").iterdir()) == files
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_a_run_resumes_with_its_own_settings_below_a_config_file_and_flags_and_says_what_differs(
