@@ -1,12 +1,18 @@
 """A real `load_dataset("stanfordnlp/imdb")`: reachable, cached, unreachable, silent."""
 
+import hashlib
 import importlib
+import json
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, make_reviews, results_of, run_script, write_parquet
-from hub import unreachable_hub
+from conftest import TINY, make_reviews, results_of, run_script, write_parquet
 from huggingface_hub import constants
 from prepared import data_of
 
@@ -14,25 +20,54 @@ from lit_imdb.data import hub
 from lit_imdb.errors import UserError
 
 WARNING = "The Hugging Face Hub is out of reach"
+REPOSITORY = "datasets/stanfordnlp/imdb"
+SHA = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
 
-# A Hub that serves two files, and is gone later.
-SCRIPT = f"""
-import os
-import sys
+
+@contextmanager
+def hub_of(folder: Path) -> Iterator[str]:
+    """The address of a Hub that serves two files of `folder`; gone afterwards."""
+    files = {name: (folder / name).read_bytes() for name in ("train.parquet", "test.parquet")}
+    files["README.md"] = b"# Large Movie Review Dataset"
+    info = {"id": "stanfordnlp/imdb", "sha": SHA, "private": False, "downloads": 0, "likes": 0}
+    info |= {"tags": [], "siblings": [{"rfilename": name} for name in files]}
+    file = {"type": "file", "oid": "0" * 40}
+    tree = [{**file, "path": name, "size": len(body)} for name, body in files.items()]
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            body = files.get(path.rpartition("/")[2], b"")
+            if path.startswith(f"/api/{REPOSITORY}"):
+                body = json.dumps(tree if "/tree/" in path else info).encode()
+            self.send_response(200 if body else 404)
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", SHA)
+            self.send_header("X-Error-Code", "" if body else "EntryNotFound")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+RUN_ALL = """
 import time
-from pathlib import Path
-sys.path.insert(0, {str(ROOT / "tests")!r})
-from hub import hub_with
-files = {{name: Path(name).read_bytes() for name in ("train.parquet", "test.parquet")}}
-args = {TINY!r} + ["--max_epochs", "1", "--trainer.limit_train_batches", "2"]
-with hub_with(files) as address:
-    os.environ.update(HF_ENDPOINT=address, HF_HOME=os.path.abspath("hf"), HF_HUB_OFFLINE="0")
-    from lit_imdb.main import main
-    main(args)
-# Prepared for other settings, so that the reviews come from what `datasets` has on disk.
-for length, source in enumerate(("auto", "hub"), 1):
+from lit_imdb.main import main
+for args in runs:
     start = time.monotonic()
-    main(args + ["--data.source", source, "--data.max_length", str(length)])
+    main(args)
     assert time.monotonic() - start < 22  # the retries of datasets alone would take 23 s
 """
 
@@ -41,9 +76,17 @@ for length, source in enumerate(("auto", "hub"), 1):
 def test_a_reachable_hub_is_used_and_its_reviews_stay_when_it_is_gone(workspace: Path) -> None:
     write_parquet(workspace / "train.parquet", make_reviews(40))
     write_parquet(workspace / "test.parquet", make_reviews(15, seed=1))
-    done = run_script(SCRIPT, cwd=workspace, NO_PROXY="127.0.0.1")
-    assert done.status == 0, done
-    assert WARNING not in done.err
+    args = [*TINY, "--max_epochs", "1"]
+    # Prepared for other settings, so that the reviews come from what `datasets` has on disk.
+    gone = [[*args, "--data.source", "auto", "--data.max_length", "1"]]
+    gone += [[*args, "--data.source", "hub", "--data.max_length", "2"]]
+    environment = {"HF_HOME": str(workspace / "hf"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+    with hub_of(workspace) as address:
+        environment["HF_ENDPOINT"] = address
+        first = run_script(f"runs = {[args]}\n{RUN_ALL}", workspace, **environment)
+    for done in (first, run_script(f"runs = {gone}\n{RUN_ALL}", workspace, **environment)):
+        assert done.status == 0, done
+        assert WARNING not in done.err
     for number in range(3):
         results = results_of(workspace / f"logs/imdb/version_{number}")
         assert results["source"] == "hub"
@@ -65,8 +108,12 @@ def test_a_hub_out_of_reach_leaves_the_package_with_one_warning(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "TIMEOUT", 0.5)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with unreachable_hub(listens) as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
+    with socket.socket() as server:  # it never answers, or refuses connections
+        server.bind(("127.0.0.1", 0))
+        if listens:
+            server.listen()
+        port = server.getsockname()[1]
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
         start = time.monotonic()
         with pytest.warns(UserWarning, match=f"{WARNING}.* 20 of them held out") as caught:
             module = data_of(Path("auto"))
