@@ -7,7 +7,6 @@ time.
 import contextlib
 import csv
 import gzip
-import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import Any
 import pandas
 import pytest
 import torch
-from conftest import Trained
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torchtext.data.utils import get_tokenizer
 
 from lit_imdb.data.source import open_source
 from lit_imdb.data.tables import READERS, read_rows
@@ -39,28 +38,17 @@ Many = Callable[..., Callable[[Callable[..., None]], None]]
 def many(request: pytest.FixtureRequest) -> Many:
     """`many(n, strategy, ...)` runs the function below it on n cases, ten times n with -m fuzz."""
     longer = request.config.getoption("markexpr") == "fuzz"
+    always: dict[str, Any] = {"database": None, "deadline": None, "derandomize": not longer}
+    always["suppress_health_check"] = list(HealthCheck)
 
     def decorate(cases: int, *strategies: Any) -> Callable[[Callable[..., None]], None]:
-        profile = settings(
-            max_examples=cases * (10 if longer else 1),
-            derandomize=not longer,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        profile = settings(max_examples=cases * (10 if longer else 1), **always)
         return lambda check: profile(given(*strategies)(check))()
 
     return decorate
 
 
-# --- texts ---
-
-
 def test_tokens_are_what_the_exported_rules_and_torchtext_say(many: Many) -> None:
-    from torchtext.data.utils import get_tokenizer
-
-    basic_english = get_tokenizer("basic_english")
-
     @many(800, TEXTS, st.integers(1, 12))
     def check(text: str, count: int) -> None:
         for tokenizer in TOKENIZERS.values():
@@ -69,59 +57,49 @@ def test_tokens_are_what_the_exported_rules_and_torchtext_say(many: Many) -> Non
                 by_rules = re.sub(pattern, replacement, by_rules)
             assert tokenizer.split(text) == by_rules.split()
             assert tokenizer.split(text, count) == by_rules.split()[-count:]
-        assert BASIC_ENGLISH.split(text) == basic_english(text)
+        assert BASIC_ENGLISH.split(text) == get_tokenizer("basic_english")(text)
         assert not any(set(word) & FILTER for word in WORDS.split(text))
 
-
-# --- files ---
 
 PARTS = [
     *(b"text,label\n", b"text\tlabel\n", b"text;label\n", b'{"text": "a", "label": 1}\n'),
     *(b"a,1\n", b"a\t0\n", b"a;1\n", b"pos,", b"\xef\xbb\xbf", b"\xff\xfe"),
     *(b'"', b"\r", b"\n", b"\x00", b"\xff", b"{", b"[", b"\\ud800", b"PAR1"),
 ]
-LINES = st.lists(st.sampled_from(PARTS)).map(b"".join)
+CONTENTS = st.binary() | st.lists(st.sampled_from(PARTS)).map(b"".join)
 ENCODINGS = ["utf-16", "cp1252", "utf-7", "idna", "hex", "undefined", "cp037", ""]
-
-
-def test_any_bytes_in_any_encoding_are_reviews_or_an_error(many: Many, tmp_path: Path) -> None:
-    encodings = st.just("utf-8") | st.sampled_from(ENCODINGS) | st.text(max_size=8)
-
-    @many(800, st.sampled_from(sorted(READERS)), st.binary() | LINES, encodings, st.booleans())
-    def check(ending: str, content: bytes, encoding: str, compress: bool) -> None:
-        path = tmp_path / f"sent{ending}{'.gz' * compress}"
-        path.write_bytes(gzip.compress(content) if compress else content)
-        with contextlib.suppress(UserError):
-            assert all(isinstance(row, dict) for row in read_rows(path, encoding))
-        with contextlib.suppress(UserError):
-            reviews = open_source(str(path), encoding=encoding).reviews()
-            assert all(label in (0, 1) for _, label, _ in reviews)
+ANY_ENCODING = st.just("utf-8") | st.sampled_from(ENCODINGS) | st.text(max_size=8)
+ANY_FILE = st.tuples(st.sampled_from(sorted(READERS)), CONTENTS)
+ANY_FILE |= ANY_FILE.map(lambda file: (f"{file[0]}.gz", gzip.compress(file[1])))
 
 
 def mutations_of(content: bytes) -> st.SearchStrategy[bytes]:
     """A few bytes changed and perhaps the end cut off."""
 
-    def mutated(changes: list[tuple[int, int]], kept: float) -> bytes:
-        changed = bytearray(content)
-        for place, value in changes:
-            changed[place] = value
-        return bytes(changed[: round(len(content) * kept)])
+    def mutate(changes: dict[int, int], kept: float) -> bytes:
+        changed = (changes.get(place, byte) for place, byte in enumerate(content))
+        return bytes(changed)[: round(len(content) * kept)]
 
-    change = st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255))
-    kept = st.sampled_from([1.0, 1.0, 1.0, 0.9, 0.5])
-    return st.builds(mutated, st.lists(change, min_size=1, max_size=8), kept)
+    places, values = st.integers(0, len(content) - 1), st.integers(0, 255)
+    changes = st.dictionaries(places, values, min_size=1, max_size=8)
+    return st.builds(mutate, changes, st.sampled_from([1.0, 1.0, 1.0, 0.9, 0.5]))
 
 
-@pytest.mark.parametrize(("ending", "write"), [("csv.gz", "to_csv"), ("parquet", "to_parquet")])
-def test_a_mutated_binary_file_is_rows_or_an_error(ending: str, write: str, many: Many) -> None:
-    path = Path(f"sent.{ending}")
-    getattr(pandas.DataFrame({"text": ["a", "b", None], "label": [0, 1, 1]}), write)(path)
+def test_any_and_mutated_bytes_in_any_encoding_are_reviews_or_an_error(many: Many) -> None:
+    frame = pandas.DataFrame({"text": ["a", "b", None], "label": [0, 1, 1]})
+    good = {".csv.gz": gzip.compress(frame.to_csv().encode()), ".parquet": frame.to_parquet()}
+    mutated = [st.tuples(st.just(end), mutations_of(good[end])) for end in good]
 
-    @many(200, mutations_of(path.read_bytes()))
-    def check(content: bytes) -> None:
+    @many(1200, st.one_of(ANY_FILE, ANY_FILE, *mutated), ANY_ENCODING)
+    def check(file: tuple[str, bytes], encoding: str) -> None:
+        ending, content = file
+        path = Path(f"sent{ending}")
         path.write_bytes(content)
         with contextlib.suppress(UserError):
-            list(read_rows(path))
+            assert all(isinstance(row, dict) for row in read_rows(path, encoding))
+        with contextlib.suppress(UserError):
+            reviews = open_source(str(path), encoding=encoding).reviews()
+            assert all(label in (0, 1) for _, label, _ in reviews)
 
 
 def test_what_the_csv_and_json_writers_write_comes_back(many: Many) -> None:
@@ -137,17 +115,13 @@ def test_what_the_csv_and_json_writers_write_comes_back(many: Many) -> None:
             assert list(read_rows(Path(f"written.{ending}"))) == frame.to_dict("records")
 
 
-def test_a_mutated_checkpoint_is_refused_or_sound(
-    many: Many, trained: Trained, tmp_path: Path
-) -> None:
-    good = (trained.run / "checkpoints/last.ckpt").read_bytes()
-    shapes = {n: w.shape for n, w in torch.load(io.BytesIO(good))["state_dict"].items()}
+def test_a_mutated_checkpoint_is_refused_or_sound(many: Many, best: Path) -> None:
+    shapes = {name: weight.shape for name, weight in torch.load(best)["state_dict"].items()}
 
-    @many(300, mutations_of(good))
+    @many(300, mutations_of(best.read_bytes()))
     def check(content: bytes) -> None:
-        path = tmp_path / "sent.ckpt"
-        path.write_bytes(content)
+        Path("sent.ckpt").write_bytes(content)
         with contextlib.suppress(UserError):
-            weights = read_checkpoint(path)["state_dict"]
+            weights = read_checkpoint(Path("sent.ckpt"))["state_dict"]
             assert {name: weight.shape for name, weight in weights.items()} == shapes
             assert all(torch.isfinite(weight).all() for weight in weights.values())
