@@ -36,9 +36,7 @@ def test_vocabulary_comes_from_the_training_split_alone() -> None:
 
 
 @pytest.mark.parametrize("tokenizer", ["words", "basic_english"])
-def test_prepared_ids_labels_and_texts_are_those_of_the_reviews(
-    tokenizer: str, corpus: Path
-) -> None:
+def test_prepared_ids_labels_and_texts_are_the_reviews(tokenizer: str, corpus: Path) -> None:
     module = data_of(corpus, tokenizer=tokenizer)
     assert ("!" in (module.vocabulary or [])) == (tokenizer == "basic_english")
     for name, rows in texts_of(corpus).items():
