@@ -57,9 +57,10 @@ def test_a_second_start_reads_no_review_but_those_of_a_changed_file(
     assert len(data_of(corpus).splits["test"]) == 24
 
 
-def test_a_checkpoints_other_vocabulary_is_refused_with_where_to_put_it() -> None:
+def test_a_checkpoint_brings_its_vocabulary_or_says_where_to_put_it() -> None:
     data = ImdbDataModule("package")
-    data.vocabulary = ["<pad>", "<unk>", "film"]
+    data.load_state_dict({"vocabulary": "<pad>\n<unk>\nfilm"})
+    assert data.vocabulary == ["<pad>", "<unk>", "film"]
     with pytest.raises(UserError, match=r"set datamodule\.vocabulary to the checkpoint's"):
         data.load_state_dict({"vocabulary": "<pad>\n<unk>\nplot"})
 
