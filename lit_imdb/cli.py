@@ -29,7 +29,8 @@ from lit_imdb.files import whole_file
 from lit_imdb.interrupts import stop_on_signals
 from lit_imdb.messages import keep_messages_short, show_why_it_stopped
 from lit_imdb.report.callback import Report
-from lit_imdb.settings import SettingsCLI, as_list
+from lit_imdb.resumption import as_list
+from lit_imdb.settings import SettingsCLI
 from lit_imdb.training.checkpoint import encoder_of, read_checkpoint
 from lit_imdb.training.history import History
 from lit_imdb.training.optimizers import set_optimizer

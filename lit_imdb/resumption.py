@@ -56,14 +56,17 @@ def _keep(run: Path | None, before: Namespace, now: Namespace) -> None:
     """Stay with the source that was chosen, the run's folder and what a finder found."""
     if now.data.init_args.source == "auto":
         now.data.init_args.source = before.data.init_args.source
-    logger = now.trainer.logger
-    if run and isinstance(logger, Namespace) and "TensorBoard" in logger.class_path:
-        logger.init_args.version = run.name  # write on into the same folder
-    callbacks = now.trainer.callbacks or []
-    if isinstance(callbacks, Namespace):
-        callbacks = [callbacks]
+    for logger in as_list(now.trainer.logger):
+        if run and isinstance(logger, Namespace) and "TensorBoard" in logger.class_path:
+            logger.init_args.version = run.name  # write on into the same folder
+    callbacks = as_list(now.trainer.callbacks)
     kept = [each for each in callbacks if not each.class_path.endswith(_FINDERS)]
     now.trainer.callbacks = kept or None
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return what Lightning takes as one object or a list of them."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def _check_unfinished(run: Path, trained: int) -> None:

@@ -146,8 +146,3 @@ class SettingsCLI(LightningCLI):
     def logs(self) -> Path:
         """The folder that holds the runs."""
         return Path(self.config[self.config.subcommand].trainer.default_root_dir or ".") / LOGS
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return what Lightning takes as one object or a list of them."""
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

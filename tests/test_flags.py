@@ -1,5 +1,6 @@
 """Lightning's flags and callbacks: the run does what they ask for, and the table stays true."""
 
+import json
 import re
 from pathlib import Path
 from unittest.mock import patch
@@ -39,13 +40,20 @@ def test_a_run_of_another_logger_has_results_and_is_the_newest(
     loggers: list[str], fit: Run, works: Run
 ) -> None:
     made = [{"class_path": name, "init_args": {"save_dir": f"my{name}"}} for name in loggers]
-    Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"logger": made}}))
+    stop = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    mine = {"trainer": {"logger": made, "callbacks": [stop]}}
+    Path("mine.yaml").write_text(yaml.safe_dump(mine))
     done = fit("--max_epochs", 1, "--config", "mine.yaml")
     assert ("view with" in done.out) == ("TensorBoardLogger" in loggers)
     folder = Path(f"my{loggers[0]}/lightning_logs/version_0")
     tested = works("test", "--accelerator", "cpu").out
     assert shows(tested, folder)
     assert f"{folder}/checkpoints/best.ckpt" in "".join(re.findall(r"[\w./-]+", tested))
+    newest = json.loads(works("runs", "--json").out)[-1]
+    assert newest["run"] == "logs/imdb/version_1"
+    assert newest["changed"]["trainer.callbacks"] == "EarlyStopping(monitor=val/loss)"
+    works("fit", "--ckpt_path", "last", "--max_epochs", 2)
+    assert folder.with_name("version_1").exists() == (loggers[0] == "CSVLogger")
 
 
 def test_overfitting_has_the_same_batches_in_every_epoch(fit: Run) -> None:

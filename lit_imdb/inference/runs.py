@@ -24,7 +24,7 @@ def runs(folder: str = "logs", json: bool = False) -> None:
     names = ("config.yaml", "*/config.yaml", "results.json", "*/results.json")
     files = [file for name in names for file in Path(folder).rglob(name)]
     folders = {file.parent.resolve(): file.parent for file in files}
-    found = sorted(map(_read, folders.values()), key=lambda run: run["date"] or "")
+    found = sorted(map(_read, folders.values()), key=lambda run: (run["date"] or "", run["run"]))
     if not found:
         raise UserError(f"no run in {folder}: train one, or name another --folder")
     best = max(run["val_acc"] or 0 for run in found)

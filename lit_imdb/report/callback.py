@@ -37,7 +37,6 @@ class Report(Callback):
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._failed: set[str] = set()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         for writer in _writers(trainer):
@@ -103,14 +102,12 @@ class Report(Callback):
 
     @contextmanager
     def _guard(self, what: str) -> Iterator[None]:
-        """Turn an exception into one warning: a broken panel must not end a run."""
+        """Turn an exception into a warning: a broken panel must not end a run."""
         try:
             yield
         except Exception as error:
-            if what not in self._failed:
-                self._failed.add(what)
-                found = f"{type(error).__name__}: {error}"
-                rank_zero_warn(f"the report continues without {what}: {found}")
+            found = f"{type(error).__name__}: {error}"
+            rank_zero_warn(f"the report continues without {what}: {found}")
 
 
 def _writers(trainer: Any) -> list[Any]:
