@@ -17,7 +17,7 @@ COMMANDS = {
     "validate": "Evaluate a checkpoint, by default the newest best one, on the validation split.",
     "test": "Evaluate a checkpoint, by default the newest best one, on the test split.",
 }
-ALONE = {  # these need no Trainer: main() runs them without Lightning
+WITHOUT_TRAINER = {  # main() runs them without Lightning
     "predict": "Label your own reviews.",
     "export": "Write a trained model as a folder for other programs.",
     "serve": "Serve a web page and a JSON endpoint.",
@@ -58,7 +58,7 @@ def full_arguments(args: list[str]) -> list[str]:
     if not args or args[0].startswith("-"):
         args = ["fit", *args]
     if args[0] not in COMMANDS:
-        known = [*COMMANDS, *ALONE]
+        known = [*COMMANDS, *WITHOUT_TRAINER]
         near = nearest(args[0], known)
         meant = f"; did you mean {near}?" if near else ""
         raise UserError(f"no command {args[0]!r}: expected one of {', '.join(known)}{meant}")
@@ -125,7 +125,7 @@ class Parser(ArgumentParser):
         if not found:
             return in_short(message)
         problem, name = found.groups()
-        if name in (*COMMANDS, *ALONE):
+        if name in (*COMMANDS, *WITHOUT_TRAINER):
             return f"the command comes first: python train.py {name} ..."
         known = [key.replace(".init_args.", ".") for key in vars(self.get_defaults().as_flat())]
         near = nearest(name, known)

@@ -7,7 +7,7 @@ from docstring_parser import parse
 from rich.console import Console
 from rich.table import Table
 
-from lit_imdb.arguments import ALONE, COMMANDS
+from lit_imdb.arguments import COMMANDS, WITHOUT_TRAINER
 from lit_imdb.errors import program
 
 RUN_FLAGS = {
@@ -31,7 +31,7 @@ def print_overview() -> None:
     """Print the page of the program: its commands."""
     print(f"usage: {program()} [--version] [COMMAND] [--FLAG VALUE ...]")
     print("\nIMDB sentiment with a recurrent network, unrolled by hand.\n")
-    _print_rows({**COMMANDS, **ALONE})
+    _print_rows({**COMMANDS, **WITHOUT_TRAINER})
     print(f"\nEach has its own --help, the default command `{program()} fit --help`.")
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 import lit_imdb.clock  # noqa: F401 - before the slow imports
-from lit_imdb.arguments import ALONE, Parser, full_arguments
+from lit_imdb.arguments import WITHOUT_TRAINER, Parser, full_arguments
 from lit_imdb.errors import UserError, program
 from lit_imdb.help import print_overview, print_page
 from lit_imdb.interrupts import Interrupted, stop_on_signals
@@ -49,7 +49,7 @@ def _run(args: list[str]) -> None:
         print(f"lit-imdb {version('lit-imdb')}")
     elif command in ("-h", "--help"):
         print_overview()
-    elif command in ALONE:
+    elif command in WITHOUT_TRAINER:
         _run_alone(command, args[1:])
     elif asks_help and args[-1] != "all":
         print_page(full_arguments(args)[0])

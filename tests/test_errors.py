@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, Fails, Run
 
-from lit_imdb.arguments import ALONE, COMMANDS
+from lit_imdb.arguments import COMMANDS, WITHOUT_TRAINER
 from lit_imdb.errors import UserError
 
 MISTAKES = {
@@ -142,7 +142,7 @@ def test_what_was_asked_for_is_told_and_nothing_else(fit: Run) -> None:
 
 def test_help_lists_the_commands_and_version_is_told(run: Run) -> None:
     for flag in ("--help", "-h", "help"):
-        assert all(f"\n  {name} " in run(flag).out for name in [*COMMANDS, *ALONE])
+        assert all(f"\n  {name} " in run(flag).out for name in [*COMMANDS, *WITHOUT_TRAINER])
     assert run("--version").out == f"lit-imdb {version('lit-imdb')}\n"
 
 

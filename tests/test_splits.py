@@ -10,7 +10,7 @@ import pytest
 from conftest import WRITERS, make_reviews, write_acl_imdb, write_csv
 from prepared import data_of, texts_of
 
-from lit_imdb.data.splits import DROPPED, TEST, TRAIN, VAL, split
+from lit_imdb.data.splits import DROPPED, TEST, TRAIN, VAL, assign_splits
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -44,7 +44,7 @@ def test_a_text_in_two_splits_stays_in_test_before_validation_before_training() 
     texts[14] = texts[17]
     texts[2] = texts[39]  # with the other label, too
     texts[4] = texts[3]  # twice in training: no leak
-    splits = split(labels, texts, np.zeros(40, bool), 0.1)
+    splits = assign_splits(labels, texts, np.zeros(40, bool), 0.1)
     assert splits[[0, 1, 2, 14]].tolist() == [DROPPED] * 4
     assert splits[[3, 4, 15, 16, 17]].tolist() == [TRAIN, TRAIN, VAL, TEST, TEST]
     assert Counter(splits[20:].tolist()) == {TRAIN: 14, VAL: 2, TEST: 4}

@@ -19,7 +19,7 @@ import numpy as np
 from lit_imdb.data import cache
 from lit_imdb.data.loader import KEPT_BYTES, Split
 from lit_imdb.data.source import Source
-from lit_imdb.data.splits import DROPPED, EMPTY, SPLITS, TRAIN, split
+from lit_imdb.data.splits import DROPPED, EMPTY, SPLITS, TRAIN, assign_splits
 from lit_imdb.data.tables import batches_of
 from lit_imdb.data.text import TOKENIZERS, TextEncoder, build_vocabulary
 from lit_imdb.errors import UserError, as_user_error
@@ -87,7 +87,7 @@ class Preparation:
         full = ~rows["is_empty"]
         label, text, is_test = (rows[name][full] for name in ("label", "text", "is_test"))
         with as_user_error(self.source.name, UserError):
-            splits[full] = split(label, text, is_test, self.val_fraction)
+            splits[full] = assign_splits(label, text, is_test, self.val_fraction)
         return splits
 
     @cached_property

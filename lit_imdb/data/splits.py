@@ -13,7 +13,7 @@ SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 TEST_FRACTION = 0.2
 
 
-def split(
+def assign_splits(
     labels: np.ndarray, texts: np.ndarray, is_test: np.ndarray, val_fraction: float
 ) -> np.ndarray:
     """Return the split of each of N reviews: TRAIN, VAL, TEST or DROPPED.
