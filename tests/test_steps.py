@@ -11,19 +11,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lit_imdb.model.module import LitSentiment
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
 SMALL: dict[str, Any] = {"vocab_size": 20, "embedding_dim": 3, "hidden_dim": 4}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning"),  # Lightning's
     pytest.mark.filterwarnings("ignore:.*no `val_dataloader`", "ignore:.*num_workers"),
 ]
+
+
+def quiet_trainer(**settings: Any) -> Trainer:
+    parts = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
+    return Trainer(accelerator="cpu", **dict.fromkeys(parts, False), **settings)
 
 
 def batches(reviews: int) -> DataLoader[Any]:
@@ -38,28 +36,31 @@ def test_trainer_fit_takes_the_steps_of_a_plain_loop_and_logs_means_since_the_li
     by_hand = deepcopy(lit)
     logged: list[float] = []
     lit.log_dict = lambda metrics, **_: logged.append(metrics["train/loss"])  # type: ignore
-    Trainer(max_epochs=2, log_every_n_steps=2, **QUIET).fit(lit, batches(11))
+    quiet_trainer(max_epochs=2, log_every_n_steps=2).fit(lit, batches(11))
     losses = []
     by_hand.trainer = lit.trainer
     optimizer = by_hand.configure_optimizers()
-    for _ in range(2):
-        for ids, labels in batches(11):
-            optimizer.zero_grad()
-            loss = binary_cross_entropy_with_logits(by_hand(ids), labels.float())
-            loss.backward()
-            optimizer.step()
-            losses.append((loss.item() * len(ids), len(ids)))
+    for ids, labels in [*batches(11)] * 2:
+        optimizer.zero_grad()
+        loss = binary_cross_entropy_with_logits(by_hand(ids), labels.float())
+        loss.backward()
+        optimizer.step()
+        losses.append((loss.item() * len(ids), len(ids)))
     torch.testing.assert_close(lit.net.state_dict(), by_hand.net.state_dict(), atol=0, rtol=0)
     pairs = [zip(*losses[step : step + 2], strict=True) for step in (0, 2, 4)]
     assert logged == [sum(total) / sum(reviews) for total, reviews in pairs]  # not of batches
 
 
-def test_a_compiled_module_takes_the_same_steps() -> None:
+def test_a_compiled_module_takes_the_same_steps_and_has_the_same_metrics() -> None:
     lit = LitSentiment(**SMALL, lr=0.1)
     compiled = deepcopy(lit)
+    metrics = []
     for module in (lit, torch.compile(compiled, backend="eager")):
-        Trainer(max_epochs=1, log_every_n_steps=2, **QUIET).fit(module, batches(12))
+        trainer = quiet_trainer(max_epochs=1, log_every_n_steps=2)
+        trainer.fit(module, batches(12), batches(11))
+        metrics.append(trainer.callback_metrics)
     torch.testing.assert_close(lit.net.state_dict(), compiled.net.state_dict())
+    torch.testing.assert_close(*metrics)
 
 
 def test_a_checkpoint_has_the_sums_since_the_log_line_in_all_their_digits() -> None:
@@ -80,7 +81,7 @@ def test_metrics_of_an_evaluation_are_means_over_its_reviews_not_its_batches() -
         logits = lit(ids)
     loss = float(binary_cross_entropy_with_logits(logits, labels.float()))
     accuracy = float(((logits > 0) == (labels > 0)).float().mean())
-    trainer = Trainer(**QUIET)
+    trainer = quiet_trainer()
     # nothing is left over from the evaluation before
     for split, evaluate in [("val", trainer.validate), ("test", trainer.test)] * 2:
         (found,) = evaluate(lit, data, verbose=False)
