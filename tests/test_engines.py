@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import ThreeCells
+from networks import ON_GPU, ThreeCells
 from torch import Tensor, nn
 
 from lit_imdb.errors import UserError
@@ -47,8 +47,6 @@ SIZES = [
     *((0, 3, 9, 6, 5), (1, 1, 2, 1, 1), (3, 4, 9, 7, 5), (33, 3, 20, 17, 18), (70, 2, 5, 33, 16)),
     (128, 80, 10_000, 100, 64),
 ]
-NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-ON_GPU = [pytest.mark.gpu, NO_GPU]
 SETUPS = [
     *(("fused", "cpu", dtype, size) for dtype in (torch.float32, torch.float64) for size in SIZES),
     ("cudnn", "cpu", torch.float32, (10, 7, 50, 6, 5)),

@@ -1,7 +1,6 @@
 """What an NVIDIA GPU must do as well as a CPU: `pytest -m gpu`."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -9,16 +8,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 from conftest import REPORTED, RUN, TINY, Run, results_of
+from networks import ON_GPU, network, train
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lit_imdb import LitSentiment, SentimentRNN, load
 from lit_imdb.model.graphs import Graphs
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = ON_GPU
 GPU = ("--accelerator", "gpu")
 
 
@@ -30,45 +26,23 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return capture
 
 
-def train(call: Callable[..., Tensor], net: Any, at_every_word: bool = False) -> list[Tensor]:
-    """Take five steps on the GPU; return the losses and the weights."""
-    net.to("cuda").train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    labels = (torch.arange(32, device="cuda") % 2).float()
-    random, losses = torch.Generator().manual_seed(1), []
-    for number in range(5):
-        ids = torch.randint(2, 50, (32, 20), generator=random)
-        ids[torch.arange(20) < torch.arange(32).unsqueeze(1) % 20] = 0  # mixed lengths
-        masks = net.draw_masks(32, torch.Generator("cuda").manual_seed(number))
-        logits = call(net, ids.int().cuda(), masks, at_every_word=at_every_word)
-        loss = binary_cross_entropy_with_logits(logits.view(32, -1).mean(1), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return [torch.stack(losses), *(weight.detach() for weight in net.parameters())]
-
-
-def network(engine: Any = "auto", dropout: float = 0.2) -> SentimentRNN:
-    torch.manual_seed(1)
-    return SentimentRNN(50, 16, 32, dropout, engine)
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("at_every_word", [False, True], ids=["last", "every"])
 def test_graphs_and_the_plain_way_end_with_the_same_bits(
     at_every_word: bool, dropout: float, capture: Mock
 ) -> None:
-    found = train(Graphs(), network(dropout=dropout), at_every_word)
+    found, expected = (
+        train(call, network(dropout=dropout).cuda(), at_every_word=at_every_word)
+        for call in (Graphs(), SentimentRNN.__call__)
+    )
     assert capture.call_count == 1
-    expected = train(SentimentRNN.__call__, network(dropout=dropout), at_every_word)
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("what", ["hook", "autocast", "anomaly", "reference"])
 def test_where_python_must_run_in_each_step_nothing_is_captured(what: str, capture: Mock) -> None:
-    net = network("reference" if what == "reference" else "auto")
+    net = network("reference" if what == "reference" else "auto").cuda()
     calls: list[Any] = []
     if what == "hook":
         net.head.register_forward_hook(lambda *_: calls.append(1))
