@@ -23,10 +23,11 @@ from lit_imdb.model.network import SentimentRNN, evaluator_of
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before() -> Iterator[None]:
-    before = torch.get_num_threads()
+def settings_as_before() -> Iterator[None]:
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
 
 
 def answers_of(
@@ -219,15 +220,11 @@ def test_a_changed_network_is_computed_as_by_the_plain_loop_or_refused(change: s
                 use()
 
 
-def test_tf32_is_used_only_where_torch_was_told_so() -> None:
-    net, before = SentimentRNN(9, 6, 5, engine="cudnn"), torch.get_float32_matmul_precision()
-    try:
-        for precision, allowed in (("high", True), ("highest", False)):
-            torch.set_float32_matmul_precision(precision)
-            net(torch.ones(2, 3).long())
-            assert torch.backends.cudnn.allow_tf32 is allowed
-    finally:
-        torch.set_float32_matmul_precision(before)
+@pytest.mark.parametrize(("precision", "allowed"), [("high", True), ("highest", False)])
+def test_tf32_is_used_only_where_torch_was_told_so(precision: str, allowed: bool) -> None:
+    torch.set_float32_matmul_precision(precision)
+    SentimentRNN(9, 6, 5, engine="cudnn")(torch.ones(2, 3).long())
+    assert torch.backends.cudnn.allow_tf32 is allowed
 
 
 def test_compiled_code_that_is_damaged_or_cannot_be_kept_is_compiled_again(tmp_path: Path) -> None:
