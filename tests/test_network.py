@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_imdb.model.engines import ENGINES
 from lit_imdb.model.network import SentimentRNN, evaluator_of
-from lit_imdb.model.recurrence import ENGINES, padding_of
+from lit_imdb.model.recurrence import padding_of
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_simple_rnn.npz"
 

@@ -1,6 +1,7 @@
 """The Trainer takes the steps of a plain loop and logs exact metrics."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, TensorDataset
 
+from lit_imdb.errors import UserError
 from lit_imdb.model.module import LitSentiment
 
 SMALL: dict[str, Any] = {"vocab_size": 20, "embedding_dim": 3, "hidden_dim": 4}
@@ -91,3 +93,14 @@ def test_metrics_of_an_evaluation_are_means_over_its_reviews_not_its_batches() -
 def test_hyperparameters_are_all_settings_those_of_the_network_too() -> None:
     settings = dict(LitSentiment(**SMALL, lr=0.1).hparams)
     assert settings == {**settings, "lr": 0.1, "dropout": 0.2, "engine": "auto", **SMALL}
+
+
+def test_weights_that_are_no_numbers_do_not_replace_a_checkpoint(tmp_path: Path) -> None:
+    lit, trainer, path = LitSentiment(**SMALL), quiet_trainer(max_epochs=1), tmp_path / "x.ckpt"
+    trainer.fit(lit, batches(4))
+    trainer.save_checkpoint(path)
+    before = path.read_bytes()
+    torch.nn.init.constant_(lit.net.head.bias, torch.nan)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        trainer.save_checkpoint(path)
+    assert path.read_bytes() == before
