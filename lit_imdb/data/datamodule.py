@@ -26,7 +26,7 @@ class ImdbDataModule(LightningDataModule):
         tokenizer: `words`, or torchtext's `basic_english`, which keeps punctuation.
         vocab_size: V, entries of the vocabulary, `<pad>` and `<unk>` among them.
         max_length: T, tokens kept of each review: the last ones.
-        batch_size: B, reviews per batch.
+        batch_size: B, reviews per training batch. Evaluation takes eight times as many.
         val_fraction: Share of the training reviews that validates: the tail of each label.
         cache_dir: Where prepared reviews are kept, by default ~/.cache/lit-imdb.
         text_column: The column that holds the review in a `source` of your own.
@@ -131,7 +131,8 @@ class ImdbDataModule(LightningDataModule):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         # --trainer.overfit_batches needs the same few batches in each epoch
         reshuffle = not getattr(trainer, "overfit_batches", 0)
-        return BatchLoader(self.splits[name], self.batch_size, seed, rank, world, reshuffle)
+        batch_size = self.batch_size if name == "train" else 8 * self.batch_size
+        return BatchLoader(self.splits[name], batch_size, seed, rank, world, reshuffle)
 
     def _open_source(self) -> tuple[list[str], dict[str, Split], dict[str, int]]:
         names = ("tokenizer", "vocab_size", "max_length", "val_fraction")
