@@ -123,6 +123,7 @@ MISTAKES = {
     "folder --text_column body": "--text_column body: folder has no columns",
     "- --text_column body": "--text_column body: - has no columns",
     "folder": "in .txt files",
+    "links": "links/a.txt is not a file (links are not followed)",
     "empty.csv": "expected at least one review",
     # found when 512 rows are written already
     "more.jsonl --output out.csv": "(dict contains fields not in fieldnames: 'stars')",
@@ -133,7 +134,9 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_leaves_nothing(
     typed: str, predict: Run, workspace: Path
 ) -> None:
-    Path("folder").mkdir()
+    for name in ("folder", "links"):
+        Path(name).mkdir()
+    Path("links/a.txt").symlink_to("/etc/hostname")
     Path("in.txt").write_text("good\n")
     Path("empty.csv").write_text("text\n")
     Path("more.jsonl").write_text('{"text": "good"}\n' * 600 + '{"text": "bad", "stars": 1}\n')

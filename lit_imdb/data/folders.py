@@ -1,7 +1,6 @@
 """Labelled reviews in a user's own files: the folders of aclImdb, or tables."""
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,11 +98,7 @@ def _texts_in(root: Path) -> list[Path]:
     for folder in (root / label for label in _FOLDERS):
         if folder.resolve() != folder:
             raise UserError(f"{folder} leads elsewhere: links are not followed")
-        texts = sorted(folder.glob(f"{tables.OWN}.txt"), key=_review_number)
-        for file in texts:
-            if not stat.S_ISREG(file.lstat().st_mode):
-                raise UserError(f"{file} is not a file (links are not followed): remove it")
-        found += texts
+        found += sorted(tables.texts_in(folder), key=_review_number)
     return found
 
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import stat
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +55,15 @@ def read_text(path: Path, encoding: str) -> str:
     """Return the content of a text file."""
     with _open(path, encoding) as file:
         return "".join(file)
+
+
+def texts_in(folder: Path) -> list[Path]:
+    """Return a folder's .txt files by name; what else has such a name raises `UserError`."""
+    texts = sorted(folder.glob(f"{OWN}.txt"))
+    for file in texts:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise UserError(f"{file} is not a file (links are not followed): remove it")
+    return texts
 
 
 def ending_of(name: str) -> str:

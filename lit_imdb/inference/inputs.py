@@ -48,7 +48,7 @@ class Input(IterableDataset[Block | Exception]):
             for row in tables.READERS[".txt"](lines):
                 yield row, row["text"]
         elif path.is_dir():
-            for file in sorted(path.glob(f"{tables.OWN}.txt")):
+            for file in tables.texts_in(path):
                 text = tables.read_text(file, self.encoding)
                 yield {"file": file.name, "text": text}, text
         else:
