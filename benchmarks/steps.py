@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.timing import STEPS, WARM_UP, print_step
 from lit_imdb import ImdbDataModule, SentimentRNN
-from lit_imdb.model.engines import ENGINES, training_threads
+from lit_imdb.model.engines import ENGINES, step_threads
 
 
 class Clock(Callback):
@@ -60,7 +60,7 @@ def main(engine: Any) -> None:
     data.prepare_data()
     data.setup("fit")
     batches = chain.from_iterable(repeat(data.train_dataloader()))
-    with training_threads(ENGINES[engine]):
+    with step_threads(ENGINES[engine]):
         print_step(training(net, net, lambda: next(batches)))
 
 

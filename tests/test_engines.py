@@ -108,18 +108,26 @@ def test_the_number_of_threads_changes_no_digit() -> None:
         torch.testing.assert_close(other, found[0], atol=0, rtol=0)
 
 
-def test_a_step_has_one_thread_of_torch_which_has_all_again_after_an_error() -> None:
+def test_steps_and_evaluations_have_one_thread_of_torch_which_has_all_again_afterwards() -> None:
     torch.set_num_threads(3)
     lit = LitSentiment(engine="fused", vocab_size=9, embedding_dim=6, hidden_dim=5)
     seen = []
 
-    def fail() -> None:
+    def look(*_: Any) -> None:
         seen.append((torch.get_num_threads(), threads.thread_count()))
+
+    def evaluate_and_fail() -> None:
+        lit.predict_step(batch, 0)
+        look()
         raise KeyError
 
+    batch = torch.ones(2, 4, dtype=torch.int64), torch.ones(2)
+    lit.net.head.register_forward_hook(look)
+    lit.on_predict_epoch_start()
     with pytest.raises(KeyError):
-        lit.optimizer_step(0, 0, torch.optim.SGD(lit.parameters(), 0.1), fail)
-    assert seen == [(1, 3)]
+        lit.optimizer_step(0, 0, torch.optim.SGD(lit.parameters(), 0.1), evaluate_and_fail)
+    lit.validation_step(batch, 0)
+    assert seen == [(1, 3)] * 3
     assert torch.get_num_threads() == threads.thread_count() == 3
 
 

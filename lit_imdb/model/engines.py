@@ -51,8 +51,8 @@ def _misfit(name: str, cells: Cells) -> str:
     return ""
 
 
-def training_threads(engine: Engine) -> AbstractContextManager[None]:
-    """Return the context of a training step: one thread of torch while `fused` uses its own."""
+def step_threads(engine: Engine) -> AbstractContextManager[None]:
+    """Return the context of a Trainer's step: one thread of torch while `fused` uses its own."""
     return single_torch_thread() if engine is fused else nullcontext()
 
 

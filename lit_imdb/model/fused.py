@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from lit_imdb.model import kernels
 from lit_imdb.model.recurrence import Cells, Masks, padding_of
-from lit_imdb.model.threads import run_parallel, single_torch_thread, thread_count
+from lit_imdb.model.threads import run_parallel, thread_count
 
 _BLOCK = 32  # N: states of one cell stay in the second-level cache; a multiple of kernels.ROWS
 
@@ -83,10 +83,9 @@ class Evaluation:
     @torch.no_grad()
     def __call__(self, ids: Tensor) -> Tensor:
         """Return the logits; raises IndexError if the table has no such row."""
-        return _untraced(self._logits)(ids)
+        return self._head(_untraced(self._last_state)(ids)).squeeze(1)  # (B,)
 
-    @single_torch_thread()
-    def _logits(self, ids: Tensor) -> Tensor:
+    def _last_state(self, ids: Tensor) -> Tensor:
         words, places = _checked(ids, self._words).numpy(), padding_of(ids).numpy()
         reviews, steps = words.shape
         blocks, dtype = _blocks(reviews), self._table.dtype
@@ -102,7 +101,7 @@ class Evaluation:
             last[block] = h[-1, : len(read), : self._hidden]
 
         run_parallel(run, len(blocks))
-        return self._head(torch.from_numpy(last)).squeeze(1)  # (B,) of (B, H)
+        return torch.from_numpy(last)  # (B, H)
 
 
 class _Unrolled(torch.autograd.Function):

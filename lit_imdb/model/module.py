@@ -17,7 +17,7 @@ from torchmetrics.classification import BinaryAccuracy
 
 from lit_imdb.data.loader import Batch
 from lit_imdb.errors import UserError
-from lit_imdb.model.engines import engine_for, training_threads
+from lit_imdb.model.engines import engine_for, step_threads
 from lit_imdb.model.graphs import Graphs
 from lit_imdb.model.network import SentimentRNN, check_setting, evaluator_of
 from lit_imdb.model.recipe import drop_words, loss_at_every_word
@@ -104,7 +104,7 @@ class LitSentiment(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return logits (B,)."""
         ids, labels = batch  # (B, T), (B,)
-        logits = self._evaluator(ids)  # (B,)
+        logits = self._evaluate(ids)  # (B,)
         self.evaluated.append((logits, labels))
         return logits
 
@@ -118,7 +118,7 @@ class LitSentiment(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return probabilities (B,) of a positive review."""
-        return torch.sigmoid(self._evaluator(batch[0]))
+        return torch.sigmoid(self._evaluate(batch[0]))
 
     def configure_optimizers(self) -> Any:
         # eps is Keras's 1e-7
@@ -126,7 +126,7 @@ class LitSentiment(LightningModule):
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         # the whole step, forward and backward: `fused` has threads of its own
-        with training_threads(engine_for(self.net.engine, self.net.cells)):
+        with step_threads(engine_for(self.net.engine, self.net.cells)):
             super().optimizer_step(*arguments, **named)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -147,6 +147,10 @@ class LitSentiment(LightningModule):
         for state in checkpoint.get("optimizer_states", []):
             for group in state["param_groups"]:
                 group["lr"] = self.lr  # a resumed run may have been given another
+
+    def _evaluate(self, ids: Tensor) -> Tensor:
+        with step_threads(engine_for(self.net.engine, self.net.cells)):
+            return self._evaluator(ids)
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch's mean loss and its answers to the sums since the last log line."""

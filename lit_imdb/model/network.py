@@ -27,7 +27,7 @@ class SentimentRNN(nn.Module):
         embedding_dim: E, numbers per word.
         hidden_dim: H, units of both cells.
         dropout: Share of each cell's input that is zeroed in training.
-        engine: How the cells are unrolled: a name in `engines.ENGINES`, or `auto`.
+        engine: How the cells are unrolled: auto, reference, fused or cudnn; see `model/engines.py`.
 
     Raises:
         UserError: A size below 1, dropout outside [0, 1) or an unknown engine.

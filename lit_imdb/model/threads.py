@@ -15,12 +15,13 @@ _local = threading.local()  # .count: torch's threads before `single_torch_threa
 @contextmanager
 def single_torch_thread() -> Iterator[None]:
     """Limit torch to one thread: its idle workers would spin and compete with ours."""
-    before = _local.count = torch.get_num_threads()
+    outside, before = getattr(_local, "count", None), torch.get_num_threads()
+    _local.count = thread_count()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        _local.count = None
+        _local.count = outside
         torch.set_num_threads(before)
 
 
